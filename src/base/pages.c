@@ -1,0 +1,58 @@
+#include "base/pages.h"
+
+#include <sys/mman.h>
+
+#include "base/bytes.h"
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define PAGE_BYTES ((size_t)4096)
+
+int pages_reserve(size_t size, void **ret_address)
+{
+    size_t padded = size + HUGE_PAGE_BYTES;
+    uint8_t *raw = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *start;
+
+    if (raw == MAP_FAILED)
+        return CASK_ENOMEM;
+    start = (uint8_t *)(uintptr_t)align_up((uintptr_t)raw, HUGE_PAGE_BYTES);
+    if (start > raw)
+        munmap(raw, (size_t)(start - raw));
+    munmap(start + size, (size_t)(raw + padded - (start + size)));
+    (void)madvise(start, size, MADV_HUGEPAGE); /* advice: fewer TLB misses where it is taken */
+    *ret_address = start;
+    return CASK_OK;
+}
+
+int pages_commit(void *address, size_t offset, size_t size)
+{
+    if (mprotect((uint8_t *)address + offset, size, PROT_READ | PROT_WRITE) != 0)
+        return CASK_ENOMEM;
+    return CASK_OK;
+}
+
+void pages_release(void *address, size_t size)
+{
+    munmap(address, size);
+}
+
+int pages_fork_mark(const volatile uint8_t **ret_mark)
+{
+    uint8_t *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                         0);
+
+    if (page == MAP_FAILED)
+        return CASK_ENOMEM;
+    if (madvise(page, PAGE_BYTES, MADV_WIPEONFORK) != 0) {
+        munmap(page, PAGE_BYTES);
+        return CASK_ENOTSUP;
+    }
+    *page = 1;
+    *ret_mark = page;
+    return CASK_OK;
+}
+
+void pages_fork_unmark(const volatile uint8_t *mark)
+{
+    munmap((void *)(uintptr_t)mark, PAGE_BYTES);
+}

@@ -1,0 +1,22 @@
+/* Anonymous memory in one reserved range: address space is taken at once, memory as it is
+ * committed, so that a growing table never moves. */
+#ifndef CASKADE_PAGES_H
+#define CASKADE_PAGES_H
+
+#include "base/status.h"
+
+/* Reserves size bytes of address space at a 2 MiB boundary, unreadable until committed. */
+CHECKED int pages_reserve(size_t size, void **ret_address);
+
+/* Makes [offset, offset + size) of a reservation readable, writable and zero. Multiples of the page
+ * size (4096). */
+CHECKED int pages_commit(void *address, size_t offset, size_t size);
+
+/* Gives back the whole reservation. */
+void pages_release(void *address, size_t size);
+
+/* A page that reads 1 in this process and 0 in every child it forks. */
+CHECKED int pages_fork_mark(const volatile uint8_t **ret_mark);
+void pages_fork_unmark(const volatile uint8_t *mark);
+
+#endif
