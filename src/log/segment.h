@@ -1,0 +1,177 @@
+/* A segment: one append-only file of records, written once from front to back.
+ *
+ * Header, 64 bytes:
+ *    0  8  magic "CASKSEGM"
+ *    8  4  format version            12  4  shard
+ *   16 16  store uuid
+ *   32  8  segment id                40  8  id of the segment before it, 0 for the first
+ *   48  8  zero                      56  8  checksum of the 56 bytes before
+ *
+ * Invariants:
+ *  1. Bytes below the tail never change. Bytes from the tail to the end of the file are zeros.
+ *  2. A store into the mapping happens only below `allocated`, which the file system has given
+ *     blocks to: a full disk is a status, never SIGBUS.
+ *  3. What segment_append() wrote is part of the log only after segment_commit(); until then
+ *     segment_rollback() takes it back, and a rollback that fails makes the segment useless for
+ *     writing (the caller must refuse further writes).
+ *  4. Readers see [0, tail); the tail is published after the bytes.
+ *  5. No file is pre-zeroed, recycled or overwritten.
+ */
+#ifndef CASKADE_SEGMENT_H
+#define CASKADE_SEGMENT_H
+
+#include <stdatomic.h>
+
+#include "io/io.h"
+#include "log/record.h"
+
+#define SEGMENT_HEADER_BYTES 64u
+#define SEGMENT_SEAL_BYTES 32u /* a seal record as stored: always kept free at the end */
+#define SEGMENT_VERSION 1u
+#define SEGMENT_NAME_BYTES 32
+
+_Static_assert(RECORD_HEADER_BYTES + 8 <= SEGMENT_SEAL_BYTES, "a seal fits its reserve");
+
+/* What all segments of a shard have in common. */
+struct log_config {
+    uint8_t uuid[16];
+    uint32_t shard;
+    uint32_t shard_count;
+    unsigned offset_bits;
+    bool write_mapped;
+    bool write_fallback; /* system calls will do where the file system cannot preallocate */
+    bool read_mapped;
+    bool verify_reads;
+    uint64_t segment_bytes;
+};
+
+/* What a shard keeps beside each segment; changed under the shard's lock. */
+struct segment_counts {
+    uint64_t live_bytes;
+    uint64_t dead_bytes;
+    uint64_t records;
+    uint64_t max_sequence;
+};
+
+struct segment {
+    uint64_t id;
+    uint64_t predecessor;
+    uint64_t seed;      /* of the places of its records */
+    uint64_t capacity;  /* bytes the file may grow to */
+    uint64_t allocated; /* bytes that have blocks */
+    uint64_t pending;   /* end of what was appended, committed or not */
+    uint64_t flushed;   /* system-call mode: end of what was written to the file */
+    _Atomic uint64_t tail;
+    struct io_file *file; /* NULL once sealed, where reads are mapped */
+    uint8_t *map;
+    size_t map_bytes;
+    bool map_writable;
+    bool write_mapped;
+    bool grow_large; /* not the shard's first: allocate in large steps from the start */
+    bool sealed;     /* ends with a seal or was found so; takes no more records */
+    uint8_t *scratch;
+    size_t scratch_bytes;
+    uint64_t sealed_checksum; /* of its bytes, where the manifest knows it */
+    bool in_manifest_sealed;
+    bool header_damaged;     /* its records still prove themselves */
+    bool synced;             /* sealed, and all of it is durable */
+    uint64_t end_position;   /* sealed: where it ends in the shard's count of appended bytes */
+    uint64_t max_batch;      /* largest batch number in it */
+    struct segment *next_sealing;
+    struct segment_counts counts;
+    _Atomic uint32_t pins;
+};
+
+/* A place to read a record into where it is not mapped. */
+struct record_buffer {
+    uint8_t *heap;
+    uint8_t bytes[1024];
+};
+
+static inline void record_buffer_init(struct record_buffer *buffer)
+{
+    buffer->heap = NULL;
+}
+void record_buffer_release(struct record_buffer *buffer);
+
+void segment_data_name(uint64_t id, char name[SEGMENT_NAME_BYTES]);
+void segment_hint_name(uint64_t id, char name[SEGMENT_NAME_BYTES]);
+
+/* Makes an empty segment of at most capacity bytes. Nothing is synced. On an error the file is gone
+ * again. */
+CHECKED int segment_create(struct io_dir *dir, const struct log_config *config, uint64_t id,
+                           uint64_t predecessor, uint64_t capacity, struct segment **ret_segment);
+
+/* Opens a segment to read; its tail is the file's size until segment_set_tail(). CASK_NOTFOUND if
+ * the file is missing. A damaged header is noted in header_damaged and no failure: every record
+ * proves by its checksum where it belongs. */
+CHECKED int segment_open(struct io_dir *dir, const struct log_config *config, uint64_t id,
+                         struct segment **ret_segment);
+
+/* Stands for a segment whose file is gone: every read of it is CASK_ECORRUPT. */
+CHECKED int segment_open_missing(const struct log_config *config, uint64_t id,
+                                 struct segment **ret_segment);
+
+/* Makes an opened segment writable behind `tail`, where the file has been cut. CASK_ENOTSUP where
+ * writes are to be mapped and the file system cannot preallocate. */
+CHECKED int segment_resume(struct segment *segment, struct io_dir *dir,
+                           const struct log_config *config, uint64_t tail);
+
+void segment_close(struct segment *segment);
+
+static inline uint64_t segment_tail(const struct segment *segment)
+{
+    return atomic_load_explicit(&segment->tail, memory_order_acquire);
+}
+
+static inline void segment_set_tail(struct segment *segment, uint64_t tail)
+{
+    segment->pending = tail;
+    segment->flushed = tail;
+    atomic_store_explicit(&segment->tail, tail, memory_order_release);
+}
+
+static inline uint64_t segment_place(const struct segment *segment, uint64_t offset)
+{
+    return segment->seed ^ offset;
+}
+
+/* Whether `size` more bytes fit, the seal's reserve left free. */
+static inline bool segment_has_room(const struct segment *segment, uint64_t size)
+{
+    return segment->pending + size + SEGMENT_SEAL_BYTES <= segment->capacity;
+}
+
+/* Gets blocks for `size` more bytes and the seal. CASK_ENOSPC and the like change nothing. */
+CHECKED int segment_ensure(struct segment *segment, uint64_t size);
+
+/* Appends a record behind what is pending, after segment_ensure() for its size; its offset goes to
+ * *ret_offset. */
+CHECKED int segment_append(struct segment *segment, const struct record *record,
+                           uint64_t *ret_offset);
+
+CHECKED int segment_commit(struct segment *segment);
+CHECKED int segment_rollback(struct segment *segment);
+
+/* Reads the record at offset, whose key and value point into the mapping or into buffer.
+ * CASK_ECORRUPT where none validates there. */
+CHECKED int segment_read(const struct segment *segment, uint64_t offset, bool read_mapped,
+                         bool verify, struct record_buffer *buffer, struct record *ret_record);
+
+/* Asks for the record's first lines to be in the cache soon. */
+static inline void segment_prefetch(const struct segment *segment, uint64_t offset)
+{
+    if (segment->map && offset < segment->map_bytes) {
+        __builtin_prefetch(segment->map + offset);
+        __builtin_prefetch(segment->map + offset + 64);
+        __builtin_prefetch(segment->map + offset + 128);
+    }
+}
+
+/* Cuts the file behind the tail, once no more is written, and drops write access. */
+CHECKED int segment_trim(struct segment *segment);
+
+/* Lets the descriptor go where reads are mapped: called when the segment is sealed and synced. */
+void segment_let_file_go(struct segment *segment, bool read_mapped);
+
+#endif
