@@ -1,0 +1,87 @@
+/* The index of a shard in RAM: tag -> location, without keys.
+ *
+ * Cache lines of six entries (32-bit tag, 48-bit location), ordered by tag: an entry's home is the
+ * bucket tag * size / 2^32, and a full bucket passes entries on to the next. A bucket counts the
+ * entries that passed over it, so a look-up ends at the first bucket that none did.
+ *
+ * Invariants:
+ *  1. An entry is a hint: every location found is proved by the key in the log.
+ *  2. One writer at a time (the shard's lock); readers take no lock. A bucket is read whole under its
+ *     version number.
+ *  3. The table never moves. It grows in place by about a quarter, from its end to its start, a few
+ *     buckets per insert: buckets whose old home is at or above `cursor` have moved. An entry is at
+ *     its new place before the cursor says so, and leaves its old place after.
+ *  4. A reader that finds nothing looks again if the table has moved on under it.
+ *  5. The tag is all that is needed to place an entry: growing never reads the log.
+ *  6. Memory is taken from the budget before it is committed.
+ */
+#ifndef CASKADE_KEYDIR_H
+#define CASKADE_KEYDIR_H
+
+#include "base/status.h"
+#include "index/budget.h"
+
+struct keydir_bucket;
+
+struct keydir_entry {
+    uint64_t location;
+    uint32_t tag;
+};
+
+struct keydir {
+    struct keydir_bucket *buckets;
+    size_t reserved_bytes;
+    /* The geometry that readers see: odd while it changes. */
+    _Alignas(64) _Atomic uint32_t generation;
+    _Atomic uint64_t size;   /* buckets that are homes */
+    _Atomic uint64_t grown;  /* the same after the growth under way, 0 if none */
+    _Atomic uint64_t cursor; /* old homes from here on have moved */
+    /* The writer's own. */
+    _Alignas(64) uint64_t limit; /* buckets committed */
+    uint64_t committed_bytes;
+    struct budget *budget;
+    _Atomic uint64_t count;
+};
+
+CHECKED int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budget);
+void keydir_release(struct keydir *keydir);
+
+/* Makes an empty table large enough for count entries without growing. CASK_ENOMEM. */
+CHECKED int keydir_presize(struct keydir *keydir, uint64_t count);
+
+/* Makes sure that `more` inserts will succeed; may finish a growth. CASK_ENOMEM. */
+CHECKED int keydir_reserve(struct keydir *keydir, uint64_t more);
+
+/* Inserts, after keydir_reserve(). CASK_ENOMEM only where collisions are beyond all odds. */
+CHECKED int keydir_insert(struct keydir *keydir, uint32_t tag, uint64_t location);
+
+/* Changes or removes the entry (tag, location); false if there is none. */
+bool keydir_replace(struct keydir *keydir, uint32_t tag, uint64_t from, uint64_t to);
+bool keydir_remove(struct keydir *keydir, uint32_t tag, uint64_t location);
+
+/* Copies up to room locations with this tag; returns how many there are (more than room: look again
+ * with more). Any thread. */
+unsigned keydir_find(const struct keydir *keydir, uint32_t tag, uint64_t *ret_locations,
+                     unsigned room);
+
+/* Changes whenever entries may have moved; compare around a look-up that found nothing. */
+static inline uint32_t keydir_generation(const struct keydir *keydir)
+{
+    return atomic_load_explicit(&keydir->generation, memory_order_acquire);
+}
+
+/* Brings the bucket of tag into the cache. Any thread. */
+void keydir_prefetch(const struct keydir *keydir, uint32_t tag);
+
+/* All entries with tags from `from` on up to some tag, in no order: *ret_next is the first tag not
+ * covered, 2^32 at the end. Returns how many, at most room; *ret_next == from says that room is too
+ * small for one bucket's. The writer's lock must be held. */
+size_t keydir_collect(const struct keydir *keydir, uint64_t from, struct keydir_entry *ret_entries,
+                      size_t room, uint64_t *ret_next);
+
+static inline uint64_t keydir_count(const struct keydir *keydir)
+{
+    return atomic_load_explicit(&keydir->count, memory_order_relaxed);
+}
+
+#endif
