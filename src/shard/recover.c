@@ -1,0 +1,598 @@
+#include "shard/recover.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void recover_release(struct recovery *recovery)
+{
+    for (uint64_t i = 0; i < recovery->tail_count; i++)
+        tail_release(&recovery->tails[i]);
+    free(recovery->tails);
+    free(recovery->loader.tombstones);
+    manifest_release(&recovery->manifest);
+    memset(recovery, 0, sizeof *recovery);
+}
+
+/* A reader beside a live writer meets half-done work as a matter of course. */
+static void tell(struct shard *shard, enum cask_log_level level, uint64_t segment, uint64_t offset,
+                 const char *what)
+{
+    if (level == CASK_LOG_WARNING && shard->env->read_only)
+        level = CASK_LOG_INFO;
+    report(&shard->env->reporter, level, "%s/shard-%03u/%llu.data: offset %llu: %s",
+           shard->env->path, (unsigned)shard->number, (unsigned long long)segment,
+           (unsigned long long)offset, what);
+}
+
+/* ---- the directory --------------------------------------------------------------------------- */
+
+/* "<id>.data", "<id>.hint" and "<id>.hint.tmp" are ours, with no sign and no leading zero. */
+static bool parse_name(const char *name, uint64_t *ret_id, const char **ret_suffix)
+{
+    uint64_t id = 0;
+    const char *p = name;
+
+    if (*p < '1' || *p > '9')
+        return false;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (id > LOCATION_MAX)
+            return false;
+        id = id * 10 + (uint64_t)(*p - '0');
+    }
+    *ret_id = id;
+    *ret_suffix = p;
+    return strcmp(p, ".data") == 0 || strcmp(p, ".hint") == 0 || strcmp(p, ".hint.tmp") == 0;
+}
+
+static bool is_listed(const struct manifest *manifest, uint64_t id)
+{
+    for (uint64_t i = 0; i < manifest->count; i++)
+        if (manifest->segments[i].id == id)
+            return true;
+    return false;
+}
+
+static bool is_ours(struct shard *shard, uint64_t id)
+{
+    struct segment *segment;
+    bool ours;
+
+    if (segment_open(shard->dir, &shard->config, id, &segment) != CASK_OK)
+        return false;
+    ours = !segment->header_damaged || segment->capacity == 0;
+    segment_close(segment);
+    return ours;
+}
+
+static void remove_orphan(struct shard *shard, const struct manifest *manifest, const char *name,
+                          uint64_t id, const char *suffix)
+{
+    bool unlisted = !is_listed(manifest, id);
+    bool orphan = strcmp(suffix, ".hint.tmp") == 0 || unlisted;
+    int status;
+
+    if (!orphan || (strcmp(suffix, ".data") == 0 && !is_ours(shard, id)))
+        return;
+    status = io_unlink(shard->dir, name);
+    (void)status; /* left to the next open */
+}
+
+/* Notes the largest id ever used, and removes what a crash has left behind. */
+static int look_through_names(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    char *names;
+    int status = io_dir_list(shard->dir, &names);
+
+    if (status != CASK_OK)
+        return status;
+    for (const char *name = names; *name; name += strlen(name) + 1) {
+        const char *suffix;
+        uint64_t id;
+
+        if (!parse_name(name, &id, &suffix))
+            continue;
+        recovery->max_id = max_u64(recovery->max_id, id);
+        if (!shard->env->read_only)
+            remove_orphan(shard, &recovery->manifest, name, id, suffix);
+    }
+    free(names);
+    return CASK_OK;
+}
+
+/* A directory without a manifest is what a crash leaves that came between making the one and the
+ * other: then no segment has a record yet. Anything more means that the manifest was lost. */
+static int check_unlisted(struct shard *shard)
+{
+    char *names;
+    int status = io_dir_list(shard->dir, &names);
+
+    if (status != CASK_OK)
+        return status;
+    for (const char *name = names; *name && status == CASK_OK; name += strlen(name) + 1) {
+        struct segment *segment;
+        const char *suffix;
+        uint64_t id;
+        struct tail tail;
+
+        if (!parse_name(name, &id, &suffix) || strcmp(suffix, ".data") != 0)
+            continue;
+        status = segment_open(shard->dir, &shard->config, id, &segment);
+        if (status != CASK_OK)
+            break;
+        status = tail_read(shard, segment, NULL, SEGMENT_HEADER_BYTES, segment->capacity, true,
+                           &tail);
+        if (status == CASK_OK) {
+            if (tail.records > 0)
+                status = CASK_ECORRUPT;
+            tail_release(&tail);
+        }
+        segment_close(segment);
+    }
+    free(names);
+    return status;
+}
+
+static int read_manifest(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    char name[SEGMENT_NAME_BYTES];
+    int status;
+
+    shard_dir_name(shard->number, name);
+    status = io_dir_open_at(shard->env->root, name, &shard->dir);
+    if (status == CASK_NOTFOUND)
+        return CASK_OK; /* nothing was ever written here */
+    if (status == CASK_OK)
+        status = manifest_read(shard->dir, &shard->config, &recovery->manifest);
+    if (status == CASK_NOTFOUND) {
+        status = check_unlisted(shard);
+        if (status != CASK_OK)
+            report(&shard->env->reporter, CASK_LOG_ERROR, "%s/%s/" MANIFEST_NAME ": %s",
+                   shard->env->path, name,
+                   status == CASK_ECORRUPT ? "missing, though there are records"
+                                           : cask_strerror(status));
+        return status;
+    }
+    if (status != CASK_OK) {
+        report(&shard->env->reporter, CASK_LOG_ERROR, "%s/%s/" MANIFEST_NAME ": %s",
+               shard->env->path, name, cask_strerror(status));
+        return status;
+    }
+    recovery->exists = true;
+    recovery->same_boot =
+        memcmp(recovery->manifest.boot_id, shard->env->boot_id, sizeof shard->env->boot_id) == 0;
+    return CASK_OK;
+}
+
+/* ---- the segments ---------------------------------------------------------------------------- */
+
+static int open_listed(struct recovery *recovery, const struct manifest_segment *listed,
+                       struct segment **ret_segment)
+{
+    struct shard *shard = recovery->shard;
+    int status = segment_open(shard->dir, &shard->config, listed->id, ret_segment);
+
+    if (status == CASK_NOTFOUND && listed->flags == 0) {
+        *ret_segment = NULL; /* listed, but lost before it was durable: it held nothing that counts */
+        recovery->relist = true;
+        return CASK_OK;
+    }
+    if (status == CASK_NOTFOUND) {
+        tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
+        status = segment_open_missing(&shard->config, listed->id, ret_segment);
+    }
+    if (status != CASK_OK) {
+        tell(shard, CASK_LOG_ERROR, listed->id, 0, cask_strerror(status));
+        return status;
+    }
+    if ((*ret_segment)->header_damaged && (*ret_segment)->file && listed->flags != 0)
+        tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment's header is damaged");
+    status = segments_add(&shard->segments, *ret_segment);
+    if (status != CASK_OK)
+        segment_close(*ret_segment);
+    return status;
+}
+
+/* The hint, if there is a good one that fits. A missing or bad one is CASK_NOTFOUND. */
+static int usable_hint(struct recovery *recovery, const struct manifest_segment *listed,
+                       struct hint *ret_hint)
+{
+    struct shard *shard = recovery->shard;
+    bool sealed = (listed->flags & MANIFEST_SEALED) != 0;
+    int status = hint_read(shard->dir, &shard->config, listed->id, ret_hint);
+
+    if (status == CASK_OK && (sealed ? ret_hint->length != listed->length ||
+                                           ret_hint->data_checksum != listed->checksum
+                                     : ret_hint->length < listed->length)) {
+        hint_release(ret_hint);
+        status = CASK_ECORRUPT;
+    }
+    if (status == CASK_OK || status == CASK_EIO || status == CASK_ENOMEM)
+        return status;
+    if (listed->length > SEGMENT_HEADER_BYTES) {
+        report(&shard->env->reporter, CASK_LOG_WARNING,
+               "%s/shard-%03u/%llu.hint: %s; the segment is read instead", shard->env->path,
+               (unsigned)shard->number, (unsigned long long)listed->id,
+               status == CASK_NOTFOUND ? "missing" : cask_strerror(status));
+        shard->counts.hints_rebuilt++;
+    }
+    return CASK_NOTFOUND;
+}
+
+static void report_damage(struct shard *shard, const struct tail *tail)
+{
+    if (tail->bad_bytes > 0)
+        tell(shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
+             "damaged records were left out; the rest stays readable");
+}
+
+/* A sealed segment whose hint is no good: read it, and give it a new one. */
+static int load_by_reading(struct recovery *recovery, struct segment *segment,
+                           const struct manifest_segment *listed)
+{
+    struct shard *shard = recovery->shard;
+    struct tail tail;
+    int status = tail_read(shard, segment, NULL, SEGMENT_HEADER_BYTES, segment_tail(segment), true,
+                           &tail);
+
+    if (status != CASK_OK)
+        return status;
+    if (!tail.sealed || tail.damaged)
+        report_damage(shard, &tail);
+    tail.end = segment_tail(segment);
+    status = load_tail(&recovery->loader, &tail);
+    recovery->max_sequence = max_u64(recovery->max_sequence, tail.max_sequence);
+    if (status == CASK_OK && !shard->env->read_only && !tail.damaged && tail.bad_bytes == 0) {
+        int written;
+
+        tail.hint.length = listed->length;
+        tail.hint.data_checksum = listed->checksum;
+        tail.hint.max_sequence = max_u64(tail.hint.max_sequence, tail.max_sequence);
+        written = hint_write(&tail.hint, shard->dir, &shard->config, shard->env->shard_bits);
+        (void)written; /* without it the next open reads the segment again */
+    }
+    tail_release(&tail);
+    return status;
+}
+
+static int read_sealed(struct recovery *recovery, struct segment *segment,
+                       const struct manifest_segment *listed)
+{
+    struct shard *shard = recovery->shard;
+    struct hint hint;
+    int status;
+
+    if (segment->file && segment_tail(segment) < listed->length)
+        tell(shard, CASK_LOG_ERROR, listed->id, segment_tail(segment),
+             "the segment is shorter than it was when it was sealed");
+    segment_set_tail(segment, min_u64(segment_tail(segment), listed->length));
+    segment->sealed = true;
+    segment->synced = true;
+    segment->in_manifest_sealed = true;
+    segment->sealed_checksum = listed->checksum;
+    segment->predecessor = listed->predecessor;
+    status = usable_hint(recovery, listed, &hint);
+    if (status == CASK_OK) {
+        status = load_hint(&recovery->loader, segment, &hint);
+        recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
+        hint_release(&hint);
+    } else if (status == CASK_NOTFOUND && segment->file) {
+        status = load_by_reading(recovery, segment, listed);
+    } else if (status == CASK_NOTFOUND) {
+        status = CASK_OK; /* neither data nor hint: reported already */
+    }
+    segment_let_file_go(segment, shard->config.read_mapped);
+    return status;
+}
+
+/* One that was not sealed: what a hint covers is settled, the rest waits for recover_resolve(). */
+static int read_open(struct recovery *recovery, struct segment *segment,
+                     const struct manifest_segment *listed)
+{
+    struct shard *shard = recovery->shard;
+    struct tail *tail = &recovery->tails[recovery->tail_count];
+    uint64_t size = segment_tail(segment);
+    uint64_t from = SEGMENT_HEADER_BYTES;
+    struct hint hint;
+    int status;
+
+    segment->predecessor = listed->predecessor;
+    status = usable_hint(recovery, listed, &hint);
+    if (status == CASK_OK) {
+        from = hint.length;
+        status = load_hint(&recovery->loader, segment, &hint);
+        recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
+        hint_release(&hint);
+    }
+    if (status != CASK_OK && status != CASK_NOTFOUND)
+        return status;
+    if (!segment->file)
+        return CASK_OK;
+    if (size < max_u64(from, listed->length))
+        tell(shard, CASK_LOG_ERROR, listed->id, size,
+             "the segment is shorter than it was when the store was closed");
+    status = tail_read(shard, segment, NULL, min_u64(from, size), size,
+                       recovery->same_boot || from < listed->length, tail);
+    if (status != CASK_OK)
+        return status;
+    tail->shortened = size < max_u64(from, listed->length);
+    tail->damaged |= tail->shortened;
+    recovery->tail_count++;
+    return CASK_OK;
+}
+
+static int read_segments(struct recovery *recovery)
+{
+    const struct manifest *manifest = &recovery->manifest;
+    int status = CASK_OK;
+
+    recovery->tails = calloc((size_t)manifest->count + 1, sizeof *recovery->tails);
+    if (!recovery->tails)
+        return CASK_ENOMEM;
+    for (uint64_t i = 0; status == CASK_OK && i < manifest->count; i++) {
+        const struct manifest_segment *listed = &manifest->segments[i];
+        struct segment *segment;
+
+        status = open_listed(recovery, listed, &segment);
+        if (status != CASK_OK || !segment)
+            continue;
+        if (listed->flags & MANIFEST_SEALED)
+            status = read_sealed(recovery, segment, listed);
+        else
+            status = read_open(recovery, segment, listed);
+    }
+    return status;
+}
+
+int recover_read(struct shard *shard, struct recovery *ret_recovery)
+{
+    struct recovery *recovery = ret_recovery;
+    int status;
+
+    memset(recovery, 0, sizeof *recovery);
+    recovery->shard = shard;
+    recovery->loader.shard = shard;
+    status = read_manifest(recovery);
+    if (status != CASK_OK || !recovery->exists)
+        return status;
+    status = look_through_names(recovery);
+    if (status == CASK_OK)
+        status = read_segments(recovery);
+    shard->settled_batch = recovery->manifest.settled_batch;
+    shard->manifest_generation = recovery->manifest.generation;
+    return status;
+}
+
+/* ---- where each log ends --------------------------------------------------------------------- */
+
+/* Drops all tails behind the one that the log turned out to end in. */
+static bool drop_behind(struct recovery *recovery, uint64_t last)
+{
+    bool changed = false;
+
+    for (uint64_t i = last + 1; i < recovery->tail_count; i++) {
+        changed |= recovery->tails[i].records > 0 && recovery->tails[i].end > SEGMENT_HEADER_BYTES;
+        tail_cut(&recovery->tails[i], SEGMENT_HEADER_BYTES);
+    }
+    return changed;
+}
+
+/* Without a seal the log ends there, whatever stands in later segments: a power loss took what was
+ * between. Where no power was lost it is damage, and what follows stays. */
+static void end_at_first_gap(struct recovery *recovery)
+{
+    for (uint64_t i = 0; i + 1 < recovery->tail_count; i++) {
+        struct tail *tail = &recovery->tails[i];
+
+        if (tail->sealed || tail->damaged)
+            continue;
+        if (recovery->same_boot && recovery->tails[i + 1].records > 0) {
+            tell(recovery->shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
+                 "records are missing in front of the next segment");
+            tail->damaged = true;
+            continue;
+        }
+        drop_behind(recovery, i);
+        return;
+    }
+}
+
+static bool has_batch(const struct recovery *recovery, uint64_t number)
+{
+    if (number <= recovery->manifest.settled_batch)
+        return true; /* what is sealed or clean was settled before it was called so */
+    for (uint64_t i = 0; i < recovery->tail_count; i++)
+        for (uint64_t j = 0; j < recovery->tails[i].batch_count; j++)
+            if (recovery->tails[i].batches[j].end.number == number)
+                return true;
+    return false;
+}
+
+static bool is_whole(const struct recovery *recoveries, uint32_t count,
+                     const struct batch_end *end)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (batch_end_has(end, i) && !has_batch(&recoveries[i], end->number))
+            return false;
+    return true;
+}
+
+/* Ends one shard's log in front of its first batch that is not whole. True if there was one. */
+static bool end_at_first_half_batch(struct recovery *recoveries, uint32_t count,
+                                    struct recovery *recovery)
+{
+    for (uint64_t i = 0; i < recovery->tail_count; i++) {
+        struct tail *tail = &recovery->tails[i];
+
+        for (uint64_t j = 0; j < tail->batch_count; j++) {
+            const struct tail_batch *batch = &tail->batches[j];
+
+            if (batch->end.number <= recovery->manifest.settled_batch ||
+                is_whole(recoveries, count, &batch->end))
+                continue;
+            tell(recovery->shard, CASK_LOG_WARNING, tail->segment->id, batch->offset,
+                 "a batch is not whole in every shard; the log is cut in front of it");
+            tail->bad_bytes = max_u64(tail->bad_bytes, tail->end - batch->offset);
+            tail_cut(tail, batch->offset);
+            drop_behind(recovery, i);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A cut may make batches of other shards half: until nothing changes. Logs only get shorter. */
+void recover_resolve(struct recovery *recoveries, uint32_t count)
+{
+    bool changed = true;
+
+    for (uint32_t i = 0; i < count; i++)
+        end_at_first_gap(&recoveries[i]);
+    while (changed) {
+        changed = false;
+        for (uint32_t i = 0; i < count; i++)
+            changed |= end_at_first_half_batch(recoveries, count, &recoveries[i]);
+    }
+}
+
+/* ---- making it so ---------------------------------------------------------------------------- */
+
+/* Cuts the file behind what counts and makes both durable. */
+static int settle_file(struct shard *shard, struct tail *tail)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct io_file *file;
+    uint64_t size;
+    int status;
+
+    segment_data_name(tail->segment->id, name);
+    status = io_open(shard->dir, name, IO_WRITE, &file);
+    if (status != CASK_OK)
+        return status;
+    status = io_size(file, &size);
+    if (status == CASK_OK && size > tail->end && !tail->damaged)
+        status = io_truncate(file, tail->end);
+    if (status == CASK_OK)
+        status = io_sync(file);
+    io_close(file);
+    return status;
+}
+
+static void report_cut(struct shard *shard, const struct tail *tail)
+{
+    shard->counts.recovered_records += tail->records;
+    if (tail->damaged) {
+        report_damage(shard, tail);
+        return;
+    }
+    shard->counts.cut_bytes += tail->bad_bytes;
+    if (tail->bad_bytes > 0)
+        tell(shard, CASK_LOG_WARNING, tail->segment->id, tail->end,
+             "the log is torn here; it was cut");
+}
+
+/* A segment that the log does not reach any more: it is empty, or what it had does not count. Its
+ * file goes once the manifest no longer lists it. */
+static void drop_segment(struct recovery *recovery, struct tail *tail)
+{
+    segments_remove(&recovery->shard->segments, tail->segment->id);
+    segment_close(tail->segment);
+    tail->segment = NULL;
+    recovery->relist = true;
+}
+
+/* A header that never reached the disk: the segment cannot be gone on with. */
+static bool can_resume(const struct tail *tail)
+{
+    return !tail->sealed && !tail->damaged && !tail->segment->header_damaged &&
+           tail->end >= SEGMENT_HEADER_BYTES;
+}
+
+static void queue_for_sealing(struct shard *shard, struct segment *segment)
+{
+    if (shard->sealing_last)
+        shard->sealing_last->next_sealing = segment;
+    else
+        shard->sealing_first = segment;
+    shard->sealing_last = segment;
+}
+
+static int apply_tail(struct recovery *recovery, uint64_t i)
+{
+    struct shard *shard = recovery->shard;
+    struct tail *tail = &recovery->tails[i];
+    struct segment *segment = tail->segment;
+    int status = CASK_OK;
+
+    report_cut(shard, tail);
+    recovery->max_sequence = max_u64(recovery->max_sequence, tail->max_sequence);
+    if (tail->end <= SEGMENT_HEADER_BYTES && !tail->damaged && (i > 0 || segment->header_damaged)) {
+        drop_segment(recovery, tail);
+        return CASK_OK;
+    }
+    segment_set_tail(segment, tail->damaged ? segment->capacity : tail->end);
+    if (!shard->env->read_only)
+        status = settle_file(shard, tail);
+    if (status == CASK_OK)
+        status = load_tail(&recovery->loader, tail);
+    if (status != CASK_OK || shard->env->read_only)
+        return status;
+    if (can_resume(tail)) {
+        shard->active = segment;
+        status = segment_resume(segment, shard->dir, &shard->config, tail->end);
+        if (status == CASK_ENOTSUP && shard->config.write_fallback) {
+            shard->config.write_mapped = false;
+            status = segment_resume(segment, shard->dir, &shard->config, tail->end);
+        }
+        return status;
+    }
+    segment->sealed = true;
+    segment->synced = true;
+    if (!tail->shortened) /* whose hint knows more than its bytes */
+        queue_for_sealing(shard, segment);
+    return CASK_OK;
+}
+
+static int unlink_dropped(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    int status;
+
+    pthread_mutex_lock(&shard->manifest_lock);
+    status = shard_write_manifest(shard, NULL, NULL, false);
+    pthread_mutex_unlock(&shard->manifest_lock);
+    for (uint64_t i = 0; status == CASK_OK && i < recovery->manifest.count; i++) {
+        uint64_t id = recovery->manifest.segments[i].id;
+        char name[SEGMENT_NAME_BYTES];
+
+        if (segments_get(&shard->segments, id))
+            continue;
+        segment_data_name(id, name);
+        status = io_unlink(shard->dir, name);
+        if (status == CASK_NOTFOUND)
+            status = CASK_OK;
+    }
+    return status;
+}
+
+int recover_apply(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    int status = CASK_OK;
+
+    if (!recovery->exists)
+        return CASK_OK;
+    for (uint64_t i = 0; status == CASK_OK && i < recovery->tail_count; i++)
+        status = apply_tail(recovery, i);
+    load_finish(&recovery->loader);
+    shard->next_sequence =
+        max_u64(max_u64(recovery->max_sequence + 1, recovery->manifest.next_sequence), 1);
+    shard->next_segment = max_u64(recovery->max_id + 1, max_u64(recovery->manifest.next_segment, 1));
+    if (status == CASK_OK && recovery->relist && !shard->env->read_only)
+        status = unlink_dropped(recovery);
+    shard->dirty = shard->counts.recovered_records > 0;
+    if (shard->sealing_first)
+        shard_ask_for_work(shard, SHARD_WORK_SEAL);
+    return status;
+}

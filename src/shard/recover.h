@@ -1,0 +1,56 @@
+/* Opening a shard: manifest, then the hints of what is sealed, then the log behind them.
+ *
+ * Three steps, because a batch across shards counts only if it is whole in all of them:
+ *   recover_read     each shard by itself, any number at once: nothing is changed
+ *   recover_resolve  all shards together: decides where each shard's log ends
+ *   recover_apply    each shard by itself: cuts, syncs what is trusted, fills in the index
+ *
+ * Invariants:
+ *  1. A hint is used only if it is whole and fits its segment; else the segment is read.
+ *  2. A torn tail of the newest segment is cut and reported. Something bad anywhere else is damage:
+ *     reported with file and offset, the rest stays readable, nothing is removed.
+ *  3. The cut is durable before anything is appended; what is trusted is synced.
+ *  4. Reading nothing but: a read-only open changes no byte on disk.
+ *  5. A read error fails the open; it is never the end of the log.
+ *  6. Foreign files are left alone; files of ours that no manifest lists are removed.
+ */
+#ifndef CASKADE_RECOVER_H
+#define CASKADE_RECOVER_H
+
+#include "shard/tail.h"
+
+/* Tombstones wait in the keydir until all is loaded, since segments need not be in the order of their
+ * sequence numbers. */
+struct loader {
+    struct shard *shard;
+    struct keydir_entry *tombstones;
+    uint64_t tombstone_count;
+    uint64_t tombstone_room;
+};
+
+struct recovery {
+    struct shard *shard;
+    struct loader loader;
+    struct manifest manifest;
+    struct tail *tails; /* of segments not sealed, in order; those that hints cover are loaded */
+    uint64_t tail_count;
+    bool same_boot; /* no power was lost since the manifest was written */
+    bool exists;    /* there is a directory and a manifest */
+    bool relist;    /* the manifest no longer says what is there */
+    uint64_t max_sequence;
+    uint64_t max_id;
+};
+
+CHECKED int recover_read(struct shard *shard, struct recovery *ret_recovery);
+void recover_resolve(struct recovery *recoveries, uint32_t count);
+CHECKED int recover_apply(struct recovery *recovery);
+void recover_release(struct recovery *recovery);
+
+/* Puts entries into the index, newest sequence number winning (load.c). */
+CHECKED int load_hint(struct loader *loader, struct segment *segment, const struct hint *hint);
+CHECKED int load_tail(struct loader *loader, const struct tail *tail);
+
+/* Takes the tombstones out of the index again. */
+void load_finish(struct loader *loader);
+
+#endif

@@ -1,0 +1,235 @@
+/* Moving on from segment to segment. The next one is made ready ahead of time, off the lock, so that
+ * moving on costs a put no more than one small record. */
+#include "shard/shard.h"
+
+#include <stdlib.h>
+
+/* ---- the manifest ---------------------------------------------------------------------------- */
+
+static void describe(const struct segment *segment, bool clean, struct manifest_segment *to)
+{
+    *to = (struct manifest_segment){.id = segment->id, .predecessor = segment->predecessor};
+    if (segment->in_manifest_sealed) {
+        to->flags = MANIFEST_SEALED;
+        to->length = segment_tail(segment);
+        to->checksum = segment->sealed_checksum;
+    } else if (clean) {
+        to->flags = MANIFEST_CLEAN;
+        to->length = segment_tail(segment);
+    }
+}
+
+/* In ascending order of ids. Under the lock. */
+static void list_segments(struct shard *shard, const struct segment *adding,
+                          const struct segment *leaving_out, bool clean, struct manifest *manifest)
+{
+    struct segment *segment = segments_at_or_after(&shard->segments, 0);
+
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        if (segment != leaving_out)
+            describe(segment, clean, &manifest->segments[manifest->count++]);
+    if (adding)
+        describe(adding, false, &manifest->segments[manifest->count++]);
+}
+
+int shard_write_manifest(struct shard *shard, const struct segment *adding,
+                         const struct segment *leaving_out, bool clean)
+{
+    struct manifest manifest = {.generation = shard->manifest_generation + 1,
+                                .next_segment = shard->next_segment,
+                                .settled_batch = shard->settled_batch};
+    int status;
+
+    memcpy(manifest.boot_id, shard->env->boot_id, sizeof manifest.boot_id);
+    pthread_mutex_lock(&shard->lock);
+    manifest.next_sequence = shard->next_sequence;
+    manifest.segments = calloc((size_t)shard->segments.count + 1, sizeof *manifest.segments);
+    if (manifest.segments)
+        list_segments(shard, adding, leaving_out, clean, &manifest);
+    pthread_mutex_unlock(&shard->lock);
+    if (!manifest.segments)
+        return CASK_ENOMEM;
+    status = manifest_write(&manifest, shard->dir, &shard->config);
+    manifest_release(&manifest);
+    if (status == CASK_OK)
+        shard->manifest_generation++;
+    return status;
+}
+
+/* ---- preparing ------------------------------------------------------------------------------- */
+
+/* The shard's directory, made with its first segment. */
+static int make_dir(struct shard *shard)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct io_dir *dir;
+    int status;
+
+    if (shard->dir)
+        return CASK_OK;
+    shard_dir_name(shard->number, name);
+    status = io_dir_make_at(shard->env->root, name);
+    if (status != CASK_OK && status != CASK_EEXIST)
+        return status;
+    status = io_dir_open_at(shard->env->root, name, &dir);
+    if (status != CASK_OK)
+        return status;
+    status = io_dir_sync(shard->env->root);
+    if (status != CASK_OK) {
+        io_dir_close(dir);
+        return status;
+    }
+    shard->dir = dir;
+    return CASK_OK;
+}
+
+static void discard(struct shard *shard, struct segment *segment)
+{
+    char name[SEGMENT_NAME_BYTES];
+    int status;
+
+    segment_data_name(segment->id, name);
+    segment_close(segment);
+    status = io_unlink(shard->dir, name);
+    (void)status; /* an orphan, if it stays, is removed by the next open */
+}
+
+static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
+                  struct segment **ret_segment)
+{
+    uint64_t wanted = SEGMENT_HEADER_BYTES + size + SEGMENT_SEAL_BYTES;
+    uint64_t capacity = max_u64(shard->config.segment_bytes, wanted);
+    int status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
+                                capacity, ret_segment);
+
+    if (status == CASK_ENOTSUP && shard->config.write_mapped && shard->config.write_fallback) {
+        shard->config.write_mapped = false;
+        status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
+                                capacity, ret_segment);
+    }
+    return status;
+}
+
+/* Under manifest_lock. The id is used up even by a failure. */
+static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor)
+{
+    struct segment *segment;
+    int status = make_dir(shard);
+
+    if (status == CASK_OK && shard->next_segment > location_segment_max(shard->config.offset_bits))
+        status = CASK_ENOTSUP;
+    if (status == CASK_OK)
+        status = create(shard, size, predecessor, &segment);
+    if (status != CASK_OK)
+        return status;
+    status = shard_write_manifest(shard, segment, NULL, false);
+    if (status == CASK_OK) {
+        pthread_mutex_lock(&shard->lock);
+        status = segments_add(&shard->segments, segment);
+        if (status == CASK_OK)
+            shard->next = segment;
+        pthread_mutex_unlock(&shard->lock);
+    }
+    if (status != CASK_OK)
+        discard(shard, segment);
+    return status;
+}
+
+int shard_prepare(struct shard *shard, uint64_t size)
+{
+    uint64_t predecessor;
+    bool needed;
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->manifest_lock);
+    pthread_mutex_lock(&shard->lock);
+    needed = !shard->next;
+    predecessor = shard->active ? shard->active->id : shard->segments.last_id;
+    pthread_mutex_unlock(&shard->lock);
+    if (needed)
+        status = prepare(shard, size, predecessor);
+    pthread_mutex_unlock(&shard->manifest_lock);
+    return status;
+}
+
+/* ---- moving on ------------------------------------------------------------------------------- */
+
+static int append_seal(struct shard *shard)
+{
+    struct segment *active = shard->active;
+    struct record record = {.type = RECORD_SEAL, .sequence = shard->next_sequence};
+    uint8_t value[8];
+    uint64_t offset;
+    uint64_t size;
+    int status;
+
+    put_u64(value, shard->next->id);
+    record.value = (struct cask_slice){value, sizeof value};
+    size = record_size(&record);
+    status = segment_append(active, &record, &offset);
+    if (status == CASK_OK)
+        status = segment_commit(active);
+    if (status != CASK_OK) {
+        int undone = segment_rollback(active);
+
+        if (undone != CASK_OK)
+            shard_fail(shard, undone, "taking back a failed seal");
+        return status;
+    }
+    shard->next_sequence++;
+    shard->position += size;
+    shard->dirty = true;
+    active->counts.dead_bytes += size;
+    active->counts.max_sequence = record.sequence;
+    shard->counts.dead_bytes += size;
+    shard->counts.written_bytes += size;
+    return CASK_OK;
+}
+
+static void queue_for_sealing(struct shard *shard, struct segment *segment)
+{
+    segment->sealed = true;
+    segment->end_position = shard->position;
+    if (shard->sealing_last)
+        shard->sealing_last->next_sealing = segment;
+    else
+        shard->sealing_first = segment;
+    shard->sealing_last = segment;
+    shard_ask_for_work(shard, SHARD_WORK_SEAL);
+}
+
+/* Under the lock, with a next segment there. */
+static int move_on(struct shard *shard)
+{
+    if (shard->active) {
+        int status = append_seal(shard);
+
+        if (status != CASK_OK)
+            return status;
+        queue_for_sealing(shard, shard->active);
+    }
+    shard->active = shard->next;
+    shard->next = NULL;
+    return CASK_OK;
+}
+
+int shard_make_room(struct shard *shard, uint64_t size)
+{
+    for (;;) {
+        int status = atomic_load_explicit(&shard->failed, memory_order_relaxed);
+
+        if (status != CASK_OK)
+            return status;
+        if (shard->active && segment_has_room(shard->active, size))
+            return CASK_OK;
+        if (shard->next) {
+            status = move_on(shard);
+        } else {
+            pthread_mutex_unlock(&shard->lock);
+            status = shard_prepare(shard, size);
+            pthread_mutex_lock(&shard->lock);
+        }
+        if (status != CASK_OK)
+            return status;
+    }
+}

@@ -1,0 +1,247 @@
+/* What is done behind the writers' backs: next segments made ready, sealed ones given their hint and
+ * their line in the manifest; and the same once more when the shard is closed.
+ *
+ * Order for a sealed segment, each step durable before the next: its bytes (with whatever they depend
+ * on in other shards), its hint, the manifest that calls it sealed. Interrupted anywhere, the next
+ * open finds it unsealed and does it again.
+ */
+#include <stdlib.h>
+
+#include "base/checksum.h"
+#include "base/thread.h"
+#include "shard/tail.h"
+
+#define CHUNK_BYTES ((size_t)1 << 20)
+#define WAITING_MAX 3u
+
+void shard_ask_for_work(struct shard *shard, enum shard_work work)
+{
+    if (shard_work_due(shard) & (unsigned)work)
+        return;
+    pthread_mutex_lock(&shard->work_lock);
+    atomic_fetch_or(&shard->work, (unsigned)work);
+    pthread_cond_signal(&shard->work_wanted);
+    pthread_mutex_unlock(&shard->work_lock);
+}
+
+static void warn(struct shard *shard, uint64_t segment, int status, const char *doing)
+{
+    report(&shard->env->reporter, CASK_LOG_WARNING, "%s/shard-%03u/%llu.data: %s failed (%s)",
+           shard->env->path, (unsigned)shard->number, (unsigned long long)segment, doing,
+           cask_strerror(status));
+}
+
+static int checksum_file(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
+{
+    uint8_t *chunk = malloc(CHUNK_BYTES);
+    int status = chunk ? CASK_OK : CASK_ENOMEM;
+    XXH3_state_t state;
+
+    XXH3_INITSTATE(&state);
+    XXH3_64bits_reset(&state);
+    for (uint64_t at = 0; status == CASK_OK && at < length; at += CHUNK_BYTES) {
+        size_t want = (size_t)min_u64(CHUNK_BYTES, length - at);
+
+        status = io_read(segment->file, at, chunk, want, NULL);
+        if (status == CASK_OK)
+            XXH3_64bits_update(&state, chunk, want);
+    }
+    free(chunk);
+    *ret_checksum = XXH3_64bits_digest(&state);
+    return status;
+}
+
+/* Writes the hint of a segment that is durable as far as its tail. Returns the checksum of its bytes
+ * too. */
+static int write_hint(struct shard *shard, struct segment *segment, uint64_t *ret_checksum)
+{
+    uint64_t length = segment_tail(segment);
+    struct tail tail;
+    int status;
+
+    if (segment->map && segment->sealed) {
+        *ret_checksum = checksum_bytes(segment->map, (size_t)length);
+    } else {
+        status = checksum_file(segment, length, ret_checksum);
+        if (status != CASK_OK)
+            return status;
+    }
+    status = tail_read(shard, segment, NULL, SEGMENT_HEADER_BYTES, length, true, &tail);
+    if (status != CASK_OK)
+        return status;
+    tail.hint.length = length;
+    tail.hint.data_checksum = *ret_checksum;
+    tail.hint.max_sequence = max_u64(tail.hint.max_sequence, tail.max_sequence);
+    status = hint_write(&tail.hint, shard->dir, &shard->config, shard->env->shard_bits);
+    tail_release(&tail);
+    return status;
+}
+
+static int trim(struct shard *shard, struct segment *segment)
+{
+    int status;
+
+    shard_hold_syncs(shard);
+    status = segment_trim(segment);
+    shard_allow_syncs(shard);
+    return status;
+}
+
+/* Under manifest_lock. */
+static int list_as_sealed(struct shard *shard, struct segment *segment, uint64_t checksum)
+{
+    uint64_t settled = shard->settled_batch;
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    segment->sealed_checksum = checksum;
+    segment->in_manifest_sealed = true;
+    pthread_mutex_unlock(&shard->lock);
+    shard->settled_batch = max_u64(settled, segment->max_batch);
+    status = shard_write_manifest(shard, NULL, NULL, false);
+    if (status != CASK_OK) {
+        shard->settled_batch = settled;
+        pthread_mutex_lock(&shard->lock);
+        segment->in_manifest_sealed = false;
+        pthread_mutex_unlock(&shard->lock);
+    }
+    return status;
+}
+
+/* Without its hint a segment is scanned when the store is opened: a pity, but no loss. Without its
+ * checksum, which is made on the way, it cannot be called sealed. */
+static int seal(struct shard *shard, struct segment *segment, bool in_background)
+{
+    uint64_t checksum = 0;
+    int status = shard_make_durable(shard, segment->end_position);
+
+    if (status == CASK_OK)
+        status = trim(shard, segment);
+    if (in_background)
+        thread_yield_to_all();
+    if (status == CASK_OK)
+        status = write_hint(shard, segment, &checksum);
+    if (in_background)
+        thread_be_normal();
+    if (status == CASK_OK) {
+        pthread_mutex_lock(&shard->manifest_lock);
+        status = list_as_sealed(shard, segment, checksum);
+        pthread_mutex_unlock(&shard->manifest_lock);
+    }
+    return status;
+}
+
+static void unqueue(struct shard *shard, struct segment *segment)
+{
+    shard_hold_syncs(shard);
+    pthread_mutex_lock(&shard->lock);
+    shard->sealing_first = segment->next_sealing;
+    if (!shard->sealing_first)
+        shard->sealing_last = NULL;
+    segment->next_sealing = NULL;
+    segment_let_file_go(segment, shard->config.read_mapped);
+    pthread_mutex_unlock(&shard->lock);
+    shard_allow_syncs(shard);
+}
+
+/* Writers come first while only a few segments wait: their tails are what a crash costs. */
+static bool can_wait(const struct segment *first)
+{
+    unsigned waiting = 0;
+
+    for (; first; first = first->next_sealing)
+        waiting++;
+    return waiting <= WAITING_MAX;
+}
+
+/* Seals what has been rotated out, oldest first. */
+static int seal_waiting(struct shard *shard, bool in_background)
+{
+    for (;;) {
+        struct segment *segment;
+        bool yielding;
+        int status;
+
+        pthread_mutex_lock(&shard->lock);
+        segment = shard->sealing_first;
+        yielding = in_background && can_wait(segment);
+        pthread_mutex_unlock(&shard->lock);
+        if (!segment)
+            return CASK_OK;
+        status = seal(shard, segment, yielding);
+        if (status != CASK_OK) {
+            warn(shard, segment->id, status, "sealing");
+            return status;
+        }
+        unqueue(shard, segment);
+    }
+}
+
+void shard_do_work(struct shard *shard, unsigned work)
+{
+    int status = CASK_OK;
+
+    if (work & SHARD_WORK_PREPARE)
+        status = shard_prepare(shard, 0);
+    if (work & SHARD_WORK_SEAL)
+        status = status_first(seal_waiting(shard, true), status);
+    (void)status; /* told to the log where it matters; a put or the close meets it again */
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
+
+/* An empty next segment is not kept. */
+static int drop_next(struct shard *shard)
+{
+    struct segment *next = shard->next;
+    char name[SEGMENT_NAME_BYTES];
+    int status;
+
+    if (!next)
+        return CASK_OK;
+    status = shard_write_manifest(shard, NULL, next, false);
+    if (status != CASK_OK)
+        return status;
+    shard->next = NULL;
+    segments_remove(&shard->segments, next->id);
+    segment_data_name(next->id, name);
+    status = io_unlink(shard->dir, name);
+    segment_close(next);
+    return status;
+}
+
+static int close_active(struct shard *shard)
+{
+    struct segment *active = shard->active;
+    uint64_t checksum;
+    int status;
+
+    if (!active)
+        return CASK_OK;
+    status = segment_trim(active);
+    if (status != CASK_OK)
+        return status;
+    if (segment_tail(active) > SEGMENT_HEADER_BYTES)
+        status = write_hint(shard, active, &checksum);
+    if (status == CASK_OK) {
+        shard->settled_batch = max_u64(shard->settled_batch, active->max_batch);
+        status = shard_write_manifest(shard, NULL, NULL, true);
+    }
+    return status;
+}
+
+int shard_close(struct shard *shard)
+{
+    int status;
+
+    if (shard->env->read_only || !shard->dir || (!shard->dirty && !shard->sealing_first))
+        return CASK_OK;
+    status = shard_make_durable(shard, shard->position);
+    if (status == CASK_OK)
+        status = seal_waiting(shard, false);
+    if (status == CASK_OK)
+        status = drop_next(shard);
+    if (status == CASK_OK)
+        status = close_active(shard);
+    return status;
+}

@@ -1,0 +1,447 @@
+#include "shard/shard.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CANDIDATES 8u
+
+void shard_dir_name(uint32_t number, char name[SEGMENT_NAME_BYTES])
+{
+    snprintf(name, SEGMENT_NAME_BYTES, "shard-%03u", (unsigned)number);
+}
+
+static int init_locks(struct shard *shard)
+{
+    pthread_mutexattr_t adaptive;
+    int failed = pthread_mutexattr_init(&adaptive);
+
+    if (failed == 0)
+        failed = pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+    if (failed == 0)
+        failed = pthread_mutex_init(&shard->lock, &adaptive);
+    pthread_mutexattr_destroy(&adaptive);
+    if (failed == 0)
+        failed = pthread_mutex_init(&shard->manifest_lock, NULL);
+    if (failed == 0)
+        failed = pthread_mutex_init(&shard->sync_lock, NULL);
+    if (failed == 0)
+        failed = pthread_mutex_init(&shard->work_lock, NULL);
+    if (failed == 0)
+        failed = pthread_cond_init(&shard->sync_done, NULL);
+    if (failed == 0)
+        failed = pthread_cond_init(&shard->work_wanted, NULL);
+    return failed == 0 ? CASK_OK : CASK_ENOMEM;
+}
+
+int shard_init(struct shard *shard, struct shard_env *env, uint32_t number,
+               const struct log_config *config)
+{
+    int status;
+
+    memset(shard, 0, sizeof *shard);
+    shard->env = env;
+    shard->number = number;
+    shard->config = *config;
+    shard->config.shard = number;
+    shard->next_sequence = 1;
+    shard->next_segment = 1;
+    segments_init(&shard->segments);
+    status = init_locks(shard);
+    if (status == CASK_OK)
+        status = index_init(&shard->index, env->keydir_reserve_bytes, &env->budget);
+    return status;
+}
+
+void shard_release(struct shard *shard)
+{
+    if (!shard->env)
+        return;
+    segments_release(&shard->segments);
+    index_release(&shard->index);
+    io_dir_close(shard->dir);
+    free(shard->depends_on);
+    pthread_mutex_destroy(&shard->lock);
+    pthread_mutex_destroy(&shard->manifest_lock);
+    pthread_mutex_destroy(&shard->sync_lock);
+    pthread_mutex_destroy(&shard->work_lock);
+    pthread_cond_destroy(&shard->sync_done);
+    pthread_cond_destroy(&shard->work_wanted);
+    shard->env = NULL;
+}
+
+void shard_fail(struct shard *shard, int status, const char *doing)
+{
+    int none = CASK_OK;
+
+    if (atomic_compare_exchange_strong(&shard->failed, &none, status))
+        report(&shard->env->reporter, CASK_LOG_ERROR,
+               "%s/shard-%03u: %s failed (%s); the shard takes no more writes until it is reopened",
+               shard->env->path, (unsigned)shard->number, doing, cask_strerror(status));
+}
+
+void shard_count_dead(struct shard *shard, struct segment *segment, uint64_t bytes)
+{
+    segment->counts.dead_bytes += bytes;
+    segment->counts.live_bytes -= bytes;
+    shard->counts.dead_bytes += bytes;
+    shard->counts.live_bytes -= bytes;
+}
+
+static uint32_t tag_of(const struct shard *shard, uint64_t hash)
+{
+    return hash_tag(hash, shard->env->shard_bits);
+}
+
+/* ---- emptying the stage ---------------------------------------------------------------------- */
+
+/* Puts one staged entry into the keydir, in place of the older record of the same key. An old record
+ * that cannot be read proves nothing: both entries stay, and look-ups go by the sequence number. */
+static int settle(struct shard *shard, struct keydir_entry entry)
+{
+    struct keydir *keydir = &shard->index.keydir;
+    uint64_t locations[CANDIDATES];
+    unsigned found = keydir_find(keydir, entry.tag, locations, CANDIDATES);
+    struct record_buffer fresh_buffer;
+    struct record_buffer old_buffer;
+    struct found fresh;
+    struct found old;
+    bool same = false;
+
+    if (found == 0)
+        return keydir_insert(keydir, entry.tag, entry.location);
+    record_buffer_init(&fresh_buffer);
+    record_buffer_init(&old_buffer);
+    if (shard_read_at(shard, entry.location, &fresh_buffer, &fresh) == CASK_OK) {
+        for (unsigned i = 0; !same && i < found && i < CANDIDATES; i++) {
+            same = locations[i] == entry.location;
+            if (same || shard_read_at(shard, locations[i], &old_buffer, &old) != CASK_OK)
+                continue;
+            same = old.record.key.size == fresh.record.key.size &&
+                   bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size);
+            if (same) {
+                keydir_replace(keydir, entry.tag, locations[i], entry.location);
+                shard_count_dead(shard, old.segment, record_size(&old.record));
+            }
+        }
+    }
+    record_buffer_release(&fresh_buffer);
+    record_buffer_release(&old_buffer);
+    return same ? CASK_OK : keydir_insert(keydir, entry.tag, entry.location);
+}
+
+/* In two passes, so that the misses on old records overlap. Entries that were settled before a
+ * failure stay staged as well; settling them again does nothing. */
+int shard_drain(struct shard *shard)
+{
+    struct index *index = &shard->index;
+    uint32_t staged = index_staged(index);
+    int status = staged == 0 ? CASK_OK : keydir_reserve(&index->keydir, staged);
+
+    for (uint32_t i = 0; status == CASK_OK && i < staged; i++) {
+        uint32_t tag = index_staged_at(index, i).tag;
+        uint64_t location;
+
+        if (keydir_find(&index->keydir, tag, &location, 1) > 0) {
+            struct segment *segment =
+                segments_get(&shard->segments, location_segment(location, shard->config.offset_bits));
+
+            if (segment)
+                segment_prefetch(segment, location_offset(location, shard->config.offset_bits));
+        }
+    }
+    for (uint32_t i = 0; status == CASK_OK && i < staged; i++)
+        status = settle(shard, index_staged_at(index, i));
+    if (status == CASK_OK)
+        index_clear_stage(index);
+    return status;
+}
+
+/* ---- appending ------------------------------------------------------------------------------- */
+
+static void take_back(struct shard *shard)
+{
+    int status = segment_rollback(shard->active);
+
+    if (status != CASK_OK)
+        shard_fail(shard, status, "taking back a failed write");
+}
+
+/* Appends one record, which is committed and counted, but in no index yet. */
+static int append(struct shard *shard, struct record *record, uint64_t *ret_offset)
+{
+    uint64_t size = record_size(record);
+    int status;
+
+    if (shard->next_sequence >= RECORD_SEQUENCE_MAX)
+        return CASK_ENOTSUP;
+    status = segment_ensure(shard->active, size);
+    if (status != CASK_OK)
+        return status;
+    record->sequence = shard->next_sequence;
+    status = segment_append(shard->active, record, ret_offset);
+    if (status == CASK_OK)
+        status = segment_commit(shard->active);
+    if (status != CASK_OK) {
+        take_back(shard);
+        return status;
+    }
+    shard->next_sequence++;
+    shard->position += size;
+    shard->dirty = true;
+    shard->counts.writes++;
+    shard->counts.written_bytes += size;
+    shard->counts.live_bytes += size;
+    shard->active->counts.live_bytes += size;
+    shard->active->counts.records++;
+    shard->active->counts.max_sequence = record->sequence;
+    return CASK_OK;
+}
+
+/* Asks for the next segment in good time. */
+static void look_ahead(struct shard *shard)
+{
+    const struct segment *active = shard->active;
+
+    if (!shard->next && active->pending > active->capacity / 2 &&
+        active->capacity >= (uint64_t)1 << 20)
+        shard_ask_for_work(shard, SHARD_WORK_PREPARE);
+}
+
+static uint64_t location_in_active(const struct shard *shard, uint64_t offset)
+{
+    return location_make(shard->active->id, offset, shard->config.offset_bits);
+}
+
+/* Room in the log first, since that may let go of the lock; then room in the stage. */
+static int make_ready(struct shard *shard, const struct shard_op *op, bool empty_stage)
+{
+    uint64_t size = record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
+    int status = shard_make_room(shard, size);
+
+    if (status == CASK_OK && (empty_stage || index_staged(&shard->index) == INDEX_STAGE))
+        status = shard_drain(shard);
+    return status;
+}
+
+static int append_op(struct shard *shard, const struct shard_op *op, uint64_t *ret_offset)
+{
+    struct record record = {.type = op->type,
+                            .expires_at_ms = op->expires_at_ms,
+                            .key = op->key,
+                            .value = op->value};
+
+    return append(shard, &record, ret_offset);
+}
+
+int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
+{
+    uint64_t offset = 0;
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    status = make_ready(shard, op, false);
+    if (status == CASK_OK)
+        status = append_op(shard, op, &offset);
+    if (status == CASK_OK) {
+        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
+        *ret_position = shard->position;
+        look_ahead(shard);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+/* The entry of a key in the keydir, the stage being empty. Under the lock. */
+static int locate(struct shard *shard, const struct shard_op *op, uint64_t *ret_location,
+                  struct segment **ret_segment, uint64_t *ret_size, bool *ret_expired)
+{
+    uint64_t locations[CANDIDATES];
+    unsigned found = keydir_find(&shard->index.keydir, tag_of(shard, op->hash), locations,
+                                 CANDIDATES);
+    int status = CASK_NOTFOUND;
+
+    for (unsigned i = 0; i < found && i < CANDIDATES && status != CASK_OK; i++) {
+        struct record_buffer buffer;
+        struct found old;
+        int outcome;
+
+        record_buffer_init(&buffer);
+        outcome = shard_read_at(shard, locations[i], &buffer, &old);
+        if (outcome != CASK_OK) {
+            status = outcome;
+        } else if (old.record.key.size == op->key.size &&
+                   bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
+            *ret_location = locations[i];
+            *ret_segment = old.segment;
+            *ret_size = record_size(&old.record);
+            *ret_expired = record_is_expired(&old.record);
+            status = CASK_OK;
+        }
+        record_buffer_release(&buffer);
+    }
+    return status;
+}
+
+static void forget(struct shard *shard, const struct shard_op *op, uint64_t location,
+                   struct segment *segment, uint64_t size)
+{
+    keydir_remove(&shard->index.keydir, tag_of(shard, op->hash), location);
+    shard_count_dead(shard, segment, size);
+}
+
+/* A tombstone is no data: it is dead as soon as it is written. */
+static void count_tombstone(struct shard *shard, const struct shard_op *op)
+{
+    shard_count_dead(shard, shard->active, record_stored_size(op->key.size, 0, false));
+}
+
+int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
+{
+    struct segment *segment;
+    uint64_t location;
+    uint64_t size;
+    uint64_t offset;
+    bool expired = false;
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    status = make_ready(shard, op, true);
+    if (status == CASK_OK)
+        status = locate(shard, op, &location, &segment, &size, &expired);
+    if (status == CASK_OK && expired)
+        status = CASK_NOTFOUND;
+    if (status == CASK_OK)
+        status = append_op(shard, op, &offset);
+    if (status == CASK_OK) {
+        count_tombstone(shard, op);
+        forget(shard, op, location, segment, size);
+        *ret_position = shard->position;
+        look_ahead(shard);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+int shard_batch_room(struct shard *shard, uint64_t bytes)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    status = shard_make_room(shard, bytes);
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count)
+{
+    int status = atomic_load(&shard->failed);
+
+    if (status != CASK_OK)
+        return status;
+    if (!shard->active || !segment_has_room(shard->active, bytes))
+        return CASK_EBUSY;
+    status = shard_drain(shard);
+    if (status == CASK_OK)
+        status = keydir_reserve(&shard->index.keydir, count + INDEX_STAGE);
+    return status == CASK_OK ? segment_ensure(shard->active, bytes) : status;
+}
+
+static int append_end(struct shard *shard, const struct batch_end *end, uint64_t sequence)
+{
+    uint8_t value[BATCH_END_MAX];
+    struct record record = {.type = RECORD_BATCH_END, .sequence = sequence};
+    uint64_t offset;
+
+    record.value =
+        (struct cask_slice){value, batch_end_encode(end, shard->config.shard_count, value)};
+    return segment_append(shard->active, &record, &offset);
+}
+
+int shard_batch_append(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
+                       uint32_t count, struct batch_end *end, uint64_t *ret_offsets)
+{
+    uint64_t sequence = shard->next_sequence;
+    int status = CASK_OK;
+
+    if (sequence + count >= RECORD_SEQUENCE_MAX)
+        return CASK_ENOTSUP;
+    for (uint32_t i = 0; status == CASK_OK && i < count; i++) {
+        const struct shard_op *op = &ops[order[i]];
+        struct record record = {.type = op->type,
+                                .in_batch = true,
+                                .sequence = sequence++,
+                                .expires_at_ms = op->expires_at_ms,
+                                .key = op->key,
+                                .value = op->value};
+
+        status = segment_append(shard->active, &record, &ret_offsets[i]);
+    }
+    end->count = count;
+    if (status == CASK_OK)
+        status = append_end(shard, end, sequence);
+    if (status == CASK_OK)
+        status = segment_commit(shard->active);
+    if (status != CASK_OK)
+        take_back(shard);
+    return status;
+}
+
+void shard_batch_undo(struct shard *shard, uint64_t tail)
+{
+    uint64_t end = segment_tail(shard->active);
+
+    segment_set_tail(shard->active, tail);
+    shard->active->pending = end;
+    take_back(shard);
+}
+
+/* Puts are staged, deletes settled at once; the stage is emptied before it overflows. */
+static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t offset)
+{
+    struct segment *segment;
+    uint64_t location;
+    uint64_t size;
+    bool expired;
+    int status = CASK_OK;
+
+    if (op->type == RECORD_DELETE || index_staged(&shard->index) == INDEX_STAGE)
+        status = shard_drain(shard);
+    if (status != CASK_OK) {
+        shard_fail(shard, status, "indexing a batch");
+    } else if (op->type == RECORD_DELETE) {
+        count_tombstone(shard, op);
+        if (locate(shard, op, &location, &segment, &size, &expired) == CASK_OK)
+            forget(shard, op, location, segment, size);
+    } else {
+        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
+    }
+}
+
+void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
+                         uint32_t count, const uint64_t *offsets, const struct batch_end *end)
+{
+    struct segment *active = shard->active;
+    uint64_t bytes = segment_tail(active) - offsets[0];
+    uint64_t end_bytes = bytes;
+
+    shard->next_sequence += count + 1;
+    shard->position += bytes;
+    shard->dirty = true;
+    shard->counts.writes += count;
+    shard->counts.written_bytes += bytes;
+    shard->counts.live_bytes += bytes;
+    active->counts.live_bytes += bytes;
+    active->counts.records += count;
+    active->counts.max_sequence = shard->next_sequence - 1;
+    active->max_batch = max_u64(active->max_batch, end->number);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct shard_op *op = &ops[order[i]];
+
+        end_bytes -= record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
+        publish_op(shard, op, offsets[i]);
+    }
+    shard_count_dead(shard, active, end_bytes);
+    look_ahead(shard);
+}

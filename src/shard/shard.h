@@ -1,0 +1,207 @@
+/* One bitcask: a log of segments, the index over it, and the lock of its writers.
+ *
+ * Invariants:
+ *  1. Writers hold `lock`; readers hold an epoch guard and no lock.
+ *  2. A record is whole in the log before its location is in the index.
+ *  3. Sequence numbers rise by one from record to record of the log and are never used twice.
+ *  4. `active` takes the appends. `next`, where it exists, is empty and listed in the manifest;
+ *     moving on to it is the only way `active` changes, and leaves a seal behind.
+ *  5. A failed sync, or a failed append that could not be taken back, sets `failed`: no write is
+ *     accepted from then on. Reads go on.
+ *  6. A write is durable when `synced` has reached its position and the same holds for the shards
+ *     that it depends on (batches across shards).
+ *
+ * Lock order: manifest_lock before lock; locks of several shards in ascending order of shards;
+ * sync_lock and work_lock are leaves. No file is read, written or synced under `lock`, but for the
+ * append itself, the blocks it needs, and old records that a drain or a delete proves.
+ */
+#ifndef CASKADE_SHARD_H
+#define CASKADE_SHARD_H
+
+#include <pthread.h>
+
+#include "base/epoch.h"
+#include "base/hash.h"
+#include "base/report.h"
+#include "index/index.h"
+#include "shard/manifest.h"
+#include "shard/segments.h"
+
+/* What the shards of a store have in common. */
+struct shard_env {
+    struct io_dir *root;
+    const char *path; /* of the store, for messages */
+    struct epoch epoch;
+    struct reporter reporter;
+    struct budget budget;
+    uint64_t hash_seed;
+    uint32_t shard_count;
+    unsigned shard_bits;
+    uint8_t boot_id[16];
+    size_t keydir_reserve_bytes;
+    bool read_only;
+    bool sync_always;
+    struct shard *shards;
+    _Atomic uint64_t batch_number; /* the last one given out */
+};
+
+enum shard_work { SHARD_WORK_PREPARE = 1, SHARD_WORK_SEAL = 2 };
+
+struct shard_counts {
+    uint64_t live_bytes;
+    uint64_t dead_bytes;
+    uint64_t writes;
+    uint64_t written_bytes;
+    uint64_t syncs;
+    uint64_t recovered_records;
+    uint64_t cut_bytes;
+    uint64_t hints_rebuilt;
+};
+
+struct shard {
+    struct shard_env *env;
+    struct log_config config;
+    uint32_t number;
+    struct io_dir *dir; /* NULL until the first write */
+
+    pthread_mutex_t lock;
+    struct segment *active;
+    struct segment *next;
+    uint64_t next_sequence;
+    uint64_t position; /* bytes appended since open */
+    _Atomic int failed;
+    bool dirty; /* appended to since open */
+    struct index index;
+    struct segments segments;
+    struct shard_counts counts;
+    struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
+    struct segment *sealing_last;
+    uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
+
+    pthread_mutex_t manifest_lock;
+    uint64_t manifest_generation;
+    uint64_t next_segment;
+    uint64_t settled_batch;
+
+    pthread_mutex_t sync_lock;
+    pthread_cond_t sync_done;
+    bool syncing;
+    _Atomic uint64_t synced; /* position up to which the log is durable */
+
+    pthread_mutex_t work_lock;
+    pthread_cond_t work_wanted;
+    _Atomic unsigned work; /* of enum shard_work */
+    bool stopping;
+};
+
+/* A shard with nothing in it; config is copied. */
+CHECKED int shard_init(struct shard *shard, struct shard_env *env, uint32_t number,
+                       const struct log_config *config);
+void shard_release(struct shard *shard);
+
+void shard_dir_name(uint32_t number, char name[SEGMENT_NAME_BYTES]);
+
+/* ---- writing (shard.c) ---- */
+
+/* An operation on one key. expires_at_ms 0: never. */
+struct shard_op {
+    uint64_t hash;
+    struct cask_slice key;
+    struct cask_slice value;
+    uint64_t expires_at_ms;
+    enum record_type type;
+};
+
+/* Put; *ret_position is what shard_make_durable() wants. */
+CHECKED int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_position);
+
+/* CASK_NOTFOUND where there is nothing to delete. */
+CHECKED int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position);
+
+/* The parts of a batch in one shard. First room in the log, without the lock. Then, with the locks of
+ * all its shards held until the end: ready (CASK_EBUSY if the room has gone meanwhile: let go of the
+ * locks and start again), append, and publish or undo. */
+CHECKED int shard_batch_room(struct shard *shard, uint64_t bytes);
+CHECKED int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count);
+CHECKED int shard_batch_append(struct shard *shard, const struct shard_op *ops,
+                               const uint32_t *order, uint32_t count, struct batch_end *end,
+                               uint64_t *ret_offsets);
+void shard_batch_undo(struct shard *shard, uint64_t tail);
+void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
+                         uint32_t count, const uint64_t *offsets, const struct batch_end *end);
+
+/* Empties the stage of the index. Under the lock. */
+CHECKED int shard_drain(struct shard *shard);
+
+/* Counts the record at a location as dead. Under the lock. */
+void shard_count_dead(struct shard *shard, struct segment *segment, uint64_t bytes);
+
+/* Sets the sticky failure, once, and tells the log. */
+void shard_fail(struct shard *shard, int status, const char *doing);
+
+/* ---- rotation (rotate.c) ---- */
+
+/* Makes sure that `size` more bytes fit into the active segment. Called with the lock held, which it
+ * may let go of for a while; returns with it held. */
+CHECKED int shard_make_room(struct shard *shard, uint64_t size);
+
+/* Makes an empty segment for `size` bytes ready to be moved on to, unless there is one. Without the
+ * lock. */
+CHECKED int shard_prepare(struct shard *shard, uint64_t size);
+
+/* Writes the manifest as things are, with `adding` (may be NULL) or without `leaving_out`. Under
+ * manifest_lock, not under lock. */
+CHECKED int shard_write_manifest(struct shard *shard, const struct segment *adding,
+                                 const struct segment *leaving_out, bool clean);
+
+/* ---- reading (read.c) ---- */
+
+struct found {
+    struct record record;
+    struct segment *segment;
+};
+
+/* Finds the newest record of a key: CASK_OK, CASK_NOTFOUND (also if deleted or expired), or
+ * CASK_ECORRUPT, CASK_EIO, CASK_ENOMEM. Inside an epoch guard; *ret_found is valid until it is left
+ * and buffer is released. */
+CHECKED int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key,
+                       struct record_buffer *buffer, struct found *ret_found);
+
+/* Starts bringing the key's index entry, or its record, into the cache. */
+void shard_prefetch_index(const struct shard *shard, uint64_t hash);
+void shard_prefetch_record(const struct shard *shard, uint64_t hash);
+
+/* Reads the record at a location, inside an epoch guard or under the lock. */
+CHECKED int shard_read_at(const struct shard *shard, uint64_t location,
+                          struct record_buffer *buffer, struct found *ret_found);
+
+bool record_is_expired(const struct record *record);
+
+/* ---- durability (sync.c) ---- */
+
+/* Makes the shard durable up to position, and whatever it depends on in other shards. */
+CHECKED int shard_make_durable(struct shard *shard, uint64_t position);
+
+/* Notes that what is at the shard's position now counts only together with `other`'s. Both locks are
+ * held. */
+CHECKED int shard_depend(struct shard *shard, const struct shard *other);
+
+/* Keeps syncs away, so that descriptors may be closed. */
+void shard_hold_syncs(struct shard *shard);
+void shard_allow_syncs(struct shard *shard);
+
+/* ---- background work and closing (seal.c) ---- */
+
+/* Does what is due: prepares a next segment, seals those rotated out (hint, manifest). */
+void shard_do_work(struct shard *shard, unsigned work);
+
+/* Seals what waits for it, makes all durable, writes the hint of the active segment. */
+CHECKED int shard_close(struct shard *shard);
+
+static inline unsigned shard_work_due(const struct shard *shard)
+{
+    return atomic_load_explicit(&shard->work, memory_order_relaxed);
+}
+void shard_ask_for_work(struct shard *shard, enum shard_work work);
+
+#endif

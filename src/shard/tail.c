@@ -1,0 +1,194 @@
+#include "shard/tail.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define LOOKS_MAX 10u
+#define LOOK_AGAIN_NS 2000000
+
+/* A walk in progress. */
+struct walk {
+    struct shard *shard;
+    struct tail *tail;
+    struct scan scan;
+    bool in_batch;
+    uint64_t batch_offset;
+    uint64_t batch_first_entry;
+};
+
+void tail_release(struct tail *tail)
+{
+    hint_release(&tail->hint);
+    free(tail->batches);
+    tail->batches = NULL;
+}
+
+static void drop_open_batch(struct walk *walk)
+{
+    if (walk->in_batch)
+        walk->tail->hint.count = walk->batch_first_entry;
+    walk->in_batch = false;
+}
+
+static int add_entry(struct walk *walk, const struct record *record, uint64_t offset)
+{
+    uint64_t hash = hash_key(record->key.data, record->key.size, walk->shard->env->hash_seed);
+
+    return hint_add(&walk->tail->hint, record, hash, offset);
+}
+
+static int note_batch(struct walk *walk, const struct batch_end *end)
+{
+    struct tail *tail = walk->tail;
+
+    if (tail->batch_count == tail->batch_room) {
+        uint64_t room = tail->batch_room == 0 ? 16 : tail->batch_room * 2;
+        struct tail_batch *grown = realloc(tail->batches, (size_t)room * sizeof *grown);
+
+        if (!grown)
+            return CASK_ENOMEM;
+        tail->batches = grown;
+        tail->batch_room = room;
+    }
+    tail->batches[tail->batch_count++] =
+        (struct tail_batch){walk->batch_offset, walk->batch_first_entry, *end};
+    tail->hint.max_batch = max_u64(tail->hint.max_batch, end->number);
+    return CASK_OK;
+}
+
+static int end_batch(struct walk *walk, const struct record *record)
+{
+    struct batch_end end;
+    int status = CASK_OK;
+
+    if (!walk->in_batch ||
+        !batch_end_decode(record->value, walk->shard->config.shard_count, &end) ||
+        walk->tail->hint.count - walk->batch_first_entry != end.count) {
+        drop_open_batch(walk);
+        return CASK_OK;
+    }
+    if (end.number != 0)
+        status = note_batch(walk, &end);
+    walk->in_batch = false;
+    return status;
+}
+
+static int take(struct walk *walk, const struct record *record, uint64_t offset)
+{
+    struct tail *tail = walk->tail;
+
+    tail->max_sequence = max_u64(tail->max_sequence, record->sequence);
+    tail->records++;
+    switch (record->type) {
+    case RECORD_BATCH_END:
+        return end_batch(walk, record);
+    case RECORD_SEAL:
+        drop_open_batch(walk);
+        tail->sealed = true;
+        return CASK_OK;
+    case RECORD_PUT:
+    case RECORD_DELETE:
+        break;
+    }
+    if (!record->in_batch) {
+        drop_open_batch(walk);
+    } else if (!walk->in_batch) {
+        walk->in_batch = true;
+        walk->batch_offset = offset;
+        walk->batch_first_entry = tail->hint.count;
+    }
+    return add_entry(walk, record, offset);
+}
+
+/* Something that is no record stands at the scan's place: is there a record behind it? */
+static int skip_bad(struct walk *walk, bool *ret_more)
+{
+    uint64_t at = walk->scan.at;
+    int status = scan_resync(&walk->scan);
+
+    *ret_more = status == CASK_OK;
+    walk->tail->bad_bytes += (*ret_more ? walk->scan.at : walk->scan.end) - at;
+    if (*ret_more) {
+        drop_open_batch(walk);
+        walk->tail->damaged = true;
+        return CASK_OK;
+    }
+    walk->scan.at = at;
+    return status == CASK_NOTFOUND ? CASK_OK : status;
+}
+
+/* Beside a live writer, what does not validate may just be on its way: look again for a while. */
+static bool look_again(struct walk *walk, enum record_outcome outcome, unsigned *looks)
+{
+    struct timespec pause = {0, LOOK_AGAIN_NS};
+
+    if (!walk->shard->env->read_only || !walk->scan.buffer || outcome == RECORD_NONE ||
+        *looks == LOOKS_MAX)
+        return false;
+    (*looks)++;
+    nanosleep(&pause, NULL);
+    scan_forget(&walk->scan);
+    return true;
+}
+
+static int walk_all(struct walk *walk, bool skip_damage)
+{
+    unsigned looks = 0;
+
+    for (;;) {
+        enum record_outcome outcome;
+        struct record record;
+        uint64_t offset;
+        bool more = false;
+        int status = scan_next(&walk->scan, &outcome, &record, &offset);
+
+        if (status == CASK_OK && outcome == RECORD_VALID) {
+            status = take(walk, &record, offset);
+            more = !walk->tail->sealed;
+        } else if (status == CASK_OK && look_again(walk, outcome, &looks)) {
+            more = true;
+        } else if (status == CASK_OK && outcome != RECORD_NONE && skip_damage) {
+            status = skip_bad(walk, &more);
+        } else if (status == CASK_OK && outcome != RECORD_NONE) {
+            walk->tail->bad_bytes = walk->scan.end - walk->scan.at;
+        }
+        if (status != CASK_OK || !more)
+            return status;
+    }
+}
+
+int tail_read(struct shard *shard, struct segment *segment, struct io_file *file, uint64_t from,
+              uint64_t end, bool skip_damage, struct tail *ret_tail)
+{
+    struct walk walk = {.shard = shard, .tail = ret_tail};
+    int status = CASK_OK;
+
+    memset(ret_tail, 0, sizeof *ret_tail);
+    ret_tail->segment = segment;
+    ret_tail->from = from;
+    hint_init(&ret_tail->hint, segment->id);
+    if (!file && segment->sealed && segment->map)
+        scan_init_mapped(&walk.scan, segment, from, end);
+    else
+        status = scan_init(&walk.scan, segment, file, from, end);
+    if (status == CASK_OK)
+        status = walk_all(&walk, skip_damage);
+    scan_release(&walk.scan);
+    ret_tail->end = walk.in_batch ? walk.batch_offset : walk.scan.at;
+    if (walk.in_batch)
+        ret_tail->bad_bytes = max_u64(ret_tail->bad_bytes, walk.scan.at - walk.batch_offset);
+    drop_open_batch(&walk);
+    if (status != CASK_OK)
+        tail_release(ret_tail);
+    return status;
+}
+
+void tail_cut(struct tail *tail, uint64_t offset)
+{
+    while (tail->hint.count > 0 && tail->hint.entries[tail->hint.count - 1].offset >= offset)
+        tail->hint.count--;
+    while (tail->batch_count > 0 && tail->batches[tail->batch_count - 1].offset >= offset)
+        tail->batch_count--;
+    tail->end = min_u64(tail->end, offset);
+    tail->sealed = false;
+}

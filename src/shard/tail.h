@@ -1,0 +1,48 @@
+/* What a segment holds, read record by record: for hints, and for the part of the log that no hint
+ * covers.
+ *
+ * Invariants:
+ *  1. A batch counts only with its end; pieces without one are left out, and at the end of what is
+ *     valid they are not part of it.
+ *  2. Pure reading: nothing on disk is changed.
+ */
+#ifndef CASKADE_TAIL_H
+#define CASKADE_TAIL_H
+
+#include "log/hint.h"
+#include "log/scan.h"
+#include "shard/shard.h"
+
+/* A batch that spans shards: where its pieces begin, and which shards must have theirs. */
+struct tail_batch {
+    uint64_t offset;
+    uint64_t first_entry;
+    struct batch_end end;
+};
+
+struct tail {
+    struct segment *segment;
+    struct hint hint; /* its records that count, in the order of the log */
+    struct tail_batch *batches;
+    uint64_t batch_count;
+    uint64_t batch_room;
+    uint64_t from;
+    uint64_t end;          /* of what is valid */
+    uint64_t max_sequence; /* of all records, seals and batch ends too */
+    uint64_t records;
+    uint64_t bad_bytes; /* something that is no record stands behind `end`, or was skipped */
+    bool sealed;        /* ends with a seal */
+    bool damaged;       /* valid records follow something that is none, or bytes are missing */
+    bool shortened;     /* the file ends before what its hint covers */
+};
+
+/* Reads [from, end) of a segment. skip_damage: go on behind what does not validate, noting it,
+ * wherever a record follows that does. */
+CHECKED int tail_read(struct shard *shard, struct segment *segment, struct io_file *file,
+                      uint64_t from, uint64_t end, bool skip_damage, struct tail *ret_tail);
+void tail_release(struct tail *tail);
+
+/* Cuts the tail at offset: what begins there or behind no longer counts. */
+void tail_cut(struct tail *tail, uint64_t offset);
+
+#endif
