@@ -1,0 +1,97 @@
+/* Options: defaults filled in and ranges checked, in this one place. */
+#include "store/store.h"
+
+#define SHARDS_DEFAULT 16u
+#define SHARDS_MAX 256u
+#define INDEX_MEMORY_DEFAULT ((uint64_t)1 << 30)
+#define INDEX_MEMORY_MIN ((uint64_t)1 << 20)
+#define INDEX_MEMORY_MAX ((uint64_t)1 << 40)
+#define SEGMENT_DEFAULT ((uint64_t)64 << 20)
+#define SEGMENT_MIN ((uint64_t)256)
+#define SEGMENT_MAX ((uint64_t)2 << 30)
+#define INTERVAL_DEFAULT_MS 1000u
+#define INTERVAL_MAX_MS 3600000u
+
+static int refuse(const struct reporter *reporter, const char *path, const char *why)
+{
+    report(reporter, CASK_LOG_ERROR, "%s: %s", path, why);
+    return CASK_EINVAL;
+}
+
+static const char *bad_enum(const struct cask_options *options)
+{
+    if ((unsigned)options->sync_mode > CASK_SYNC_ALWAYS)
+        return "sync_mode is not one of its values";
+    if ((unsigned)options->write_mode > CASK_WRITE_SYSCALL)
+        return "write_mode is not one of its values";
+    if ((unsigned)options->read_mode > CASK_READ_PREAD)
+        return "read_mode is not one of its values";
+    if ((unsigned)options->verify_reads > CASK_SWITCH_OFF)
+        return "verify_reads is not one of its values";
+    if ((unsigned)options->create > CASK_CREATE_NEW)
+        return "create is not one of its values";
+    return NULL;
+}
+
+static const char *bad_number(const struct cask_options *options)
+{
+    uint32_t shards = options->shard_count;
+
+    if (shards > SHARDS_MAX || (shards & (shards - 1)) != 0)
+        return "shard_count must be a power of two from 1 to 256";
+    if (options->index_memory != 0 && (options->index_memory < INDEX_MEMORY_MIN ||
+                                       options->index_memory > INDEX_MEMORY_MAX))
+        return "index_memory must be from 1 MiB to 1 TiB";
+    if (options->segment_bytes != 0 &&
+        (options->segment_bytes < SEGMENT_MIN || options->segment_bytes > SEGMENT_MAX))
+        return "segment_bytes must be from 256 bytes to 2 GiB";
+    if (options->sync_interval_ms > INTERVAL_MAX_MS)
+        return "sync_interval_ms must be at most 3,600,000";
+    if (options->sync_interval_ms != 0 && options->sync_mode != CASK_SYNC_INTERVAL)
+        return "sync_interval_ms goes with CASK_SYNC_INTERVAL only";
+    if (options->read_only && (options->create == CASK_CREATE_IF_MISSING ||
+                               options->create == CASK_CREATE_NEW))
+        return "a store cannot be created by a read-only open";
+    return NULL;
+}
+
+int options_fill(const struct cask_options *options, const struct reporter *reporter,
+                 const char *path, struct cask_options *ret_filled)
+{
+    struct cask_options filled = {0};
+    const char *bad;
+
+    if (options) {
+        if (options->size == 0 || options->size > sizeof filled)
+            return refuse(reporter, path, "options.size is not that of this library's options");
+        memcpy(&filled, options, options->size);
+    }
+    filled.size = sizeof filled;
+    bad = bad_enum(&filled);
+    if (!bad)
+        bad = bad_number(&filled);
+    if (bad)
+        return refuse(reporter, path, bad);
+    if (filled.sync_mode == CASK_SYNC_DEFAULT)
+        filled.sync_mode = CASK_SYNC_NONE;
+    if (filled.sync_interval_ms == 0)
+        filled.sync_interval_ms = INTERVAL_DEFAULT_MS;
+    if (filled.verify_reads == CASK_SWITCH_DEFAULT)
+        filled.verify_reads = CASK_SWITCH_ON;
+    if (filled.read_mode == CASK_READ_DEFAULT)
+        filled.read_mode = CASK_READ_MAPPED;
+    if (filled.create == CASK_CREATE_DEFAULT)
+        filled.create = filled.read_only ? CASK_CREATE_NEVER : CASK_CREATE_IF_MISSING;
+    if (filled.index_memory == 0)
+        filled.index_memory = INDEX_MEMORY_DEFAULT;
+    if (filled.segment_bytes == 0)
+        filled.segment_bytes = SEGMENT_DEFAULT;
+    *ret_filled = filled;
+    return CASK_OK;
+}
+
+/* What a new store gets where nothing is said. */
+uint32_t options_shards(const struct cask_options *filled)
+{
+    return filled->shard_count != 0 ? filled->shard_count : SHARDS_DEFAULT;
+}

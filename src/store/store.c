@@ -1,0 +1,392 @@
+#include "store/store.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/pages.h"
+#include "base/thread.h"
+#include "shard/recover.h"
+
+#define PROBE_BYTES 4096u
+#define READ_ONLY_TRIES 5
+#define READ_ONLY_PAUSE_NS 20000000
+
+/* ---- making and unmaking --------------------------------------------------------------------- */
+
+static void release(struct cask_db *db)
+{
+    for (uint32_t i = 0; db->shards && i < db->env.shard_count; i++)
+        shard_release(&db->shards[i]);
+    free(db->shards);
+    free(db->workers);
+    directory_close(db);
+    if (db->fork_mark)
+        pages_fork_unmark(db->fork_mark);
+    epoch_release(&db->env.epoch);
+    pthread_mutex_destroy(&db->workers_lock);
+    pthread_mutex_destroy(&db->sync_lock);
+    pthread_cond_destroy(&db->sync_wanted);
+    free(db->path);
+    free(db);
+}
+
+/* The parts that cannot fail half-way to be released: those that release() may always undo. */
+static struct cask_db *allocate(const char *path, const struct cask_options *options)
+{
+    struct cask_db *db = aligned_alloc(64, align_up(sizeof *db, 64));
+
+    if (!db)
+        return NULL;
+    memset(db, 0, sizeof *db);
+    db->path = strdup(path);
+    if (!db->path || epoch_init(&db->env.epoch) != CASK_OK) {
+        free(db->path);
+        free(db);
+        return NULL;
+    }
+    pthread_mutex_init(&db->workers_lock, NULL);
+    pthread_mutex_init(&db->sync_lock, NULL);
+    pthread_cond_init(&db->sync_wanted, NULL);
+    db->env.path = db->path;
+    db->env.reporter = (struct reporter){options->log, options->log_context};
+    return db;
+}
+
+/* The keydir of one shard may take the whole budget, unless that is more address space than the
+ * system has to give. */
+static size_t keydir_reserve_for(uint64_t index_memory, uint32_t shard_count)
+{
+    uint64_t limit = ((uint64_t)32 << 40) / shard_count;
+
+    return (size_t)align_up(min_u64(index_memory, limit), 4096);
+}
+
+static void configure(struct cask_db *db, const struct cask_options *options,
+                      const struct superblock *superblock)
+{
+    struct shard_env *env = &db->env;
+
+    env->root = db->dir;
+    env->hash_seed = superblock->hash_seed;
+    env->shard_count = superblock->shard_count;
+    while ((uint32_t)1 << env->shard_bits < env->shard_count)
+        env->shard_bits++;
+    env->budget.limit_bytes = options->index_memory;
+    env->keydir_reserve_bytes = keydir_reserve_for(options->index_memory, env->shard_count);
+    env->read_only = options->read_only != 0;
+    env->sync_always = options->sync_mode == CASK_SYNC_ALWAYS;
+    io_boot_id(env->boot_id);
+    db->sync_mode = options->sync_mode;
+    db->sync_interval_ms = options->sync_interval_ms;
+    memcpy(db->config.uuid, superblock->uuid, sizeof db->config.uuid);
+    db->config.shard_count = superblock->shard_count;
+    db->config.offset_bits = superblock->offset_bits;
+    db->config.write_mapped =
+        options->write_mode == CASK_WRITE_MAPPED ||
+        (options->write_mode == CASK_WRITE_DEFAULT && options->sync_mode != CASK_SYNC_ALWAYS);
+    db->config.write_fallback = options->write_mode == CASK_WRITE_DEFAULT;
+    db->config.read_mapped = options->read_mode == CASK_READ_MAPPED;
+    db->config.verify_reads = options->verify_reads == CASK_SWITCH_ON;
+    db->config.segment_bytes = options->segment_bytes;
+}
+
+static int check_against(struct cask_db *db, const struct cask_options *options,
+                         const struct superblock *superblock)
+{
+    if (options->shard_count != 0 && options->shard_count != superblock->shard_count) {
+        report(&db->env.reporter, CASK_LOG_ERROR,
+               "%s/" SUPERBLOCK_NAME ": the store has %u shards, %u were asked for", db->path,
+               (unsigned)superblock->shard_count, (unsigned)options->shard_count);
+        return CASK_EMISMATCH;
+    }
+    if (options->segment_bytes > (uint64_t)RECORD_ALIGNMENT << superblock->offset_bits) {
+        report(&db->env.reporter, CASK_LOG_ERROR,
+               "%s/" SUPERBLOCK_NAME ": the store was created for segments of at most %llu bytes",
+               db->path, (unsigned long long)RECORD_ALIGNMENT << superblock->offset_bits);
+        return CASK_EMISMATCH;
+    }
+    return CASK_OK;
+}
+
+/* Where mapped writes were asked for by name, the file system must be able to preallocate. */
+static int probe_allocation(struct cask_db *db, const struct cask_options *options)
+{
+    struct io_file *file;
+    int status;
+    int left;
+
+    if (options->read_only || options->write_mode != CASK_WRITE_MAPPED)
+        return CASK_OK;
+    left = io_unlink(db->dir, DIRECTORY_PROBE_TMP);
+    (void)left; /* usually there is none */
+    status = io_open(db->dir, DIRECTORY_PROBE_TMP, IO_CREATE_NEW, &file);
+    if (status == CASK_OK) {
+        status = io_allocate(file, PROBE_BYTES);
+        io_close(file);
+        left = io_unlink(db->dir, DIRECTORY_PROBE_TMP);
+        (void)left; /* the next open removes it */
+    }
+    if (status == CASK_ENOTSUP)
+        report(&db->env.reporter, CASK_LOG_ERROR,
+               "%s: the file system cannot preallocate, which write_mode mapped needs", db->path);
+    /* A full disk is met again by the first write; reading what there is must go on. */
+    return status == CASK_ENOSPC ? CASK_OK : status;
+}
+
+static int make_shards(struct cask_db *db)
+{
+    uint32_t count = db->env.shard_count;
+    int status = CASK_OK;
+
+    db->shards = aligned_alloc(64, align_up(count * sizeof *db->shards, 64));
+    db->workers = calloc(count, sizeof *db->workers);
+    if (db->shards)
+        memset(db->shards, 0, count * sizeof *db->shards);
+    if (!db->shards || !db->workers)
+        return CASK_ENOMEM;
+    db->env.shards = db->shards;
+    for (uint32_t i = 0; status == CASK_OK && i < count; i++) {
+        status = shard_init(&db->shards[i], &db->env, i, &db->config);
+        worker_init(&db->workers[i], &db->shards[i]);
+    }
+    return status;
+}
+
+/* ---- all shards at once ---------------------------------------------------------------------- */
+
+/* Work on all shards, handed out one by one to a few threads. */
+struct crew {
+    struct cask_db *db;
+    struct recovery *recoveries;
+    int (*step)(struct crew *crew, uint32_t shard);
+    _Atomic uint32_t next;
+    _Atomic int status;
+};
+
+static void *crew_run(void *argument)
+{
+    struct crew *crew = argument;
+
+    for (;;) {
+        uint32_t i = atomic_fetch_add(&crew->next, 1);
+        int none = CASK_OK;
+        int status;
+
+        if (i >= crew->db->env.shard_count)
+            return NULL;
+        status = crew->step(crew, i);
+        if (status != CASK_OK)
+            atomic_compare_exchange_strong(&crew->status, &none, status);
+    }
+}
+
+#define CREW_MAX 16u
+
+/* The caller is one of the crew; where no more threads can be had it does all the work. */
+static int crew_do(struct crew *crew, int (*step)(struct crew *crew, uint32_t shard))
+{
+    pthread_t threads[CREW_MAX];
+    unsigned wanted = thread_processors();
+    unsigned started = 0;
+
+    if (wanted > crew->db->env.shard_count)
+        wanted = crew->db->env.shard_count;
+    crew->step = step;
+    atomic_store(&crew->next, 0);
+    atomic_store(&crew->status, CASK_OK);
+    while (started + 1 < wanted && started < CREW_MAX &&
+           thread_start(&threads[started], crew_run, crew) == CASK_OK)
+        started++;
+    crew_run(crew);
+    while (started > 0)
+        pthread_join(threads[--started], NULL);
+    return atomic_load(&crew->status);
+}
+
+static int step_read(struct crew *crew, uint32_t i)
+{
+    return recover_read(&crew->db->shards[i], &crew->recoveries[i]);
+}
+
+static int step_apply(struct crew *crew, uint32_t i)
+{
+    return recover_apply(&crew->recoveries[i]);
+}
+
+static int step_close(struct crew *crew, uint32_t i)
+{
+    return shard_close(&crew->db->shards[i]);
+}
+
+static void note_batches(struct cask_db *db, const struct recovery *recovery)
+{
+    uint64_t last = max_u64(db->env.batch_number, recovery->manifest.settled_batch);
+
+    for (uint64_t i = 0; i < recovery->tail_count; i++)
+        last = max_u64(last, recovery->tails[i].hint.max_batch);
+    db->env.batch_number = last;
+}
+
+static int recover(struct cask_db *db)
+{
+    uint32_t count = db->env.shard_count;
+    struct crew crew = {.db = db, .recoveries = calloc(count, sizeof *crew.recoveries)};
+    int status;
+
+    if (!crew.recoveries)
+        return CASK_ENOMEM;
+    status = crew_do(&crew, step_read);
+    if (status == CASK_OK) {
+        for (uint32_t i = 0; i < count; i++)
+            note_batches(db, &crew.recoveries[i]);
+        recover_resolve(crew.recoveries, count);
+        status = crew_do(&crew, step_apply);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        recover_release(&crew.recoveries[i]);
+    free(crew.recoveries);
+    return status;
+}
+
+/* ---- syncing at intervals -------------------------------------------------------------------- */
+
+int store_sync(struct cask_db *db)
+{
+    int status = CASK_OK;
+
+    for (uint32_t i = 0; i < db->env.shard_count; i++) {
+        struct shard *shard = &db->shards[i];
+        uint64_t position;
+
+        pthread_mutex_lock(&shard->lock);
+        position = shard->position;
+        pthread_mutex_unlock(&shard->lock);
+        status = status_first(status, shard_make_durable(shard, position));
+    }
+    return status;
+}
+
+static void *sync_run(void *argument)
+{
+    struct cask_db *db = argument;
+
+    pthread_mutex_lock(&db->sync_lock);
+    while (!db->sync_stopping) {
+        struct timespec until;
+        int status;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += db->sync_interval_ms / 1000;
+        until.tv_nsec += (long)(db->sync_interval_ms % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        pthread_cond_timedwait(&db->sync_wanted, &db->sync_lock, &until);
+        pthread_mutex_unlock(&db->sync_lock);
+        status = store_sync(db);
+        (void)status; /* a failed sync has told the log, and its shard refuses writes */
+        pthread_mutex_lock(&db->sync_lock);
+    }
+    pthread_mutex_unlock(&db->sync_lock);
+    return NULL;
+}
+
+static int start_sync_thread(struct cask_db *db)
+{
+    int status;
+
+    if (db->sync_mode != CASK_SYNC_INTERVAL || db->env.read_only)
+        return CASK_OK;
+    status = thread_start(&db->sync_thread, sync_run, db);
+    db->sync_thread_started = status == CASK_OK;
+    return status;
+}
+
+static void stop_threads(struct cask_db *db)
+{
+    for (uint32_t i = 0; i < db->env.shard_count; i++)
+        worker_stop(&db->workers[i]);
+    if (!db->sync_thread_started)
+        return;
+    pthread_mutex_lock(&db->sync_lock);
+    db->sync_stopping = true;
+    pthread_cond_signal(&db->sync_wanted);
+    pthread_mutex_unlock(&db->sync_lock);
+    pthread_join(db->sync_thread, NULL);
+}
+
+void store_wake_worker(struct cask_db *db, struct shard *shard)
+{
+    struct worker *worker = &db->workers[shard->number];
+    int status;
+
+    if (atomic_load_explicit(&worker->started, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&db->workers_lock);
+    status = worker_start(worker);
+    pthread_mutex_unlock(&db->workers_lock);
+    (void)status; /* without a thread, puts prepare their segments and the close seals them */
+}
+
+/* ---- opening and closing --------------------------------------------------------------------- */
+
+static int open_once(const char *path, const struct cask_options *options, struct cask_db **ret_db)
+{
+    struct cask_db *db = allocate(path, options);
+    struct superblock superblock;
+    int status;
+
+    if (!db)
+        return CASK_ENOMEM;
+    status = pages_fork_mark(&db->fork_mark);
+    if (status == CASK_OK)
+        status = directory_open(db, options, &superblock);
+    if (status == CASK_OK)
+        status = check_against(db, options, &superblock);
+    if (status == CASK_OK) {
+        configure(db, options, &superblock);
+        status = probe_allocation(db, options);
+    }
+    if (status == CASK_OK)
+        status = make_shards(db);
+    if (status == CASK_OK)
+        status = recover(db);
+    if (status == CASK_OK)
+        status = start_sync_thread(db);
+    if (status != CASK_OK) {
+        release(db);
+        return status;
+    }
+    *ret_db = db;
+    return CASK_OK;
+}
+
+/* A read-only open takes no lock, so a live writer may change things under it: then it starts again,
+ * and gives up in the end. A store that is really damaged fails each time. */
+int store_open(const char *path, const struct cask_options *options, struct cask_db **ret_db)
+{
+    struct timespec pause = {0, READ_ONLY_PAUSE_NS};
+    int status = open_once(path, options, ret_db);
+
+    for (int i = 1; options->read_only && i < READ_ONLY_TRIES &&
+                    (status == CASK_NOTFOUND || status == CASK_ECORRUPT);
+         i++) {
+        nanosleep(&pause, NULL);
+        status = open_once(path, options, ret_db);
+    }
+    return status == CASK_NOTFOUND ? CASK_EBUSY : status;
+}
+
+int store_close(struct cask_db *db)
+{
+    struct crew crew = {.db = db};
+    int status;
+
+    stop_threads(db);
+    status = crew_do(&crew, step_close);
+    for (uint32_t i = 0; i < db->env.shard_count; i++)
+        status = status_first(status, atomic_load(&db->shards[i].failed));
+    release(db);
+    return status;
+}
