@@ -46,28 +46,28 @@ extern "C" {
 /* What a call returns. */
 enum cask_status {
     CASK_OK = 0,
-    CASK_NOTFOUND = 1,     /* no such key, or the end of an iteration: an answer */
-    CASK_EINVAL = -1,      /* an argument or option out of its range; a handle used after fork() */
-    CASK_ENOMEM = -2,      /* out of memory, or the index has reached index_memory */
-    CASK_EIO = -3,         /* the system failed to read, write or sync; after a failed sync the
+    CASK_NOTFOUND = 1,    /* no such key, or the end of an iteration: an answer */
+    CASK_EINVAL = -1,     /* an argument or option out of its range; a handle used after fork() */
+    CASK_ENOMEM = -2,     /* out of memory, or the index has reached index_memory */
+    CASK_EIO = -3,        /* the system failed to read, write or sync; after a failed sync the
                               shard refuses writes until the store is opened again */
-    CASK_ENOSPC = -4,      /* the disk, the quota or the inodes are used up; nothing was changed */
-    CASK_EROFS = -5,       /* the file system is read-only */
-    CASK_EACCES = -6,      /* permission denied */
-    CASK_ELOCKED = -7,     /* another process, or another handle here, has the store open */
-    CASK_ENOTSTORE = -8,   /* the path is not a Caskade store, and may not be made one */
-    CASK_EVERSION = -9,    /* written in a format newer than this library knows */
-    CASK_ECORRUPT = -10,   /* bytes on disk fail their checksum or contradict each other */
-    CASK_ERANGE = -11,     /* the caller's buffer is too small */
-    CASK_ETOOBIG = -12,    /* a key over CASK_KEY_MAX or a value over CASK_VALUE_MAX bytes, or a
+    CASK_ENOSPC = -4,     /* the disk, the quota or the inodes are used up; nothing was changed */
+    CASK_EROFS = -5,      /* the file system is read-only */
+    CASK_EACCES = -6,     /* permission denied */
+    CASK_ELOCKED = -7,    /* another process, or another handle here, has the store open */
+    CASK_ENOTSTORE = -8,  /* the path is not a Caskade store, and may not be made one */
+    CASK_EVERSION = -9,   /* written in a format newer than this library knows */
+    CASK_ECORRUPT = -10,  /* bytes on disk fail their checksum or contradict each other */
+    CASK_ERANGE = -11,    /* the caller's buffer is too small */
+    CASK_ETOOBIG = -12,   /* a key over CASK_KEY_MAX or a value over CASK_VALUE_MAX bytes, or a
                               batch over what one segment can hold */
-    CASK_EREADONLY = -13,  /* a write to a handle opened read-only */
-    CASK_EBUSY = -14,      /* a live writer changes the store too fast for a consistent view */
-    CASK_EMFILE = -15,     /* the process or the system is out of file descriptors or mappings */
-    CASK_ENOTSUP = -16,    /* the system or file system cannot do what an option asks for; or a shard
+    CASK_EREADONLY = -13, /* a write to a handle opened read-only */
+    CASK_EBUSY = -14,     /* a live writer changes the store too fast for a consistent view */
+    CASK_EMFILE = -15,    /* the process or the system is out of file descriptors or mappings */
+    CASK_ENOTSUP = -16,   /* the system or file system cannot do what an option asks for; or a shard
                               has used up its segment ids */
-    CASK_EEXIST = -17,     /* create was CASK_CREATE_NEW and a store is there already */
-    CASK_EMISMATCH = -18   /* an option contradicts what the store was created with */
+    CASK_EEXIST = -17,    /* create was CASK_CREATE_NEW and a store is there already */
+    CASK_EMISMATCH = -18  /* an option contradicts what the store was created with */
 };
 
 /* An open store. */
@@ -106,7 +106,8 @@ enum cask_write_mode {
 enum cask_read_mode {
     CASK_READ_DEFAULT = 0, /* mapped */
     CASK_READ_MAPPED = 1,  /* reads from mappings; a bad sector is SIGBUS */
-    CASK_READ_PREAD = 2    /* reads by system call; a bad sector is CASK_EIO */
+    CASK_READ_PREAD = 2    /* reads by system call; a bad sector is CASK_EIO. Takes one file
+                              descriptor for each segment (CASK_EMFILE where there are too few) */
 };
 
 enum cask_create_mode {
@@ -121,25 +122,25 @@ enum cask_switch { CASK_SWITCH_DEFAULT = 0, CASK_SWITCH_ON = 1, CASK_SWITCH_OFF 
 /* How to open a store. Start from a zeroed structure and set size; every other field at zero means
  * its default. An option that cannot be honoured is an error of cask_open(), never ignored. */
 struct cask_options {
-    size_t size;                      /* sizeof(struct cask_options) of the caller */
-    uint32_t shard_count;             /* power of two, 1..256; default 16, or what the store has.
+    size_t size;                     /* sizeof(struct cask_options) of the caller */
+    uint32_t shard_count;            /* power of two, 1..256; default 16, or what the store has.
                                          Fixed at creation: another value is CASK_EMISMATCH */
-    enum cask_sync_mode sync_mode;    /* default CASK_SYNC_NONE */
-    uint32_t sync_interval_ms;        /* 1..3,600,000; default 1000; only with CASK_SYNC_INTERVAL */
-    enum cask_write_mode write_mode;  /* default mapped */
-    enum cask_read_mode read_mode;    /* default mapped */
-    enum cask_switch verify_reads;    /* check the checksum on every read; default on */
-    enum cask_create_mode create;     /* default: create if missing */
-    int read_only;                    /* non-zero: a view of the store as it is now, beside a live
+    enum cask_sync_mode sync_mode;   /* default CASK_SYNC_NONE */
+    uint32_t sync_interval_ms;       /* 1..3,600,000; default 1000; only with CASK_SYNC_INTERVAL */
+    enum cask_write_mode write_mode; /* default mapped */
+    enum cask_read_mode read_mode;   /* default mapped */
+    enum cask_switch verify_reads;   /* check the checksum on every read; default on */
+    enum cask_create_mode create;    /* default: create if missing */
+    int read_only;                   /* non-zero: a view of the store as it is now, beside a live
                                          writer or after one; changes nothing on disk */
-    uint64_t index_memory;            /* bytes of RAM for the index of the whole store, at least
+    uint64_t index_memory;           /* bytes of RAM for the index of the whole store, at least
                                          1 MiB; default 1 GiB. A put that would pass it returns
                                          CASK_ENOMEM */
-    uint64_t segment_bytes;           /* size at which a segment is sealed, 256 B..2 GiB; default
+    uint64_t segment_bytes;          /* size at which a segment is sealed, 256 B..2 GiB; default
                                          64 MiB. May change from open to open, up to 256 MiB or the
                                          value at creation, whichever is larger (CASK_EMISMATCH) */
-    cask_log_fn log;                  /* default: nothing is told */
-    void *log_context;                /* handed to log */
+    cask_log_fn log;                 /* default: nothing is told */
+    void *log_context;               /* handed to log */
 };
 
 /* Opens the store in directory path, creating it if options->create allows. options may be NULL for
@@ -160,8 +161,9 @@ CASK_API CASK_CHECKED int cask_open(const char *path, const struct cask_options 
  * lock and frees the handle, which is invalid afterwards whatever is returned. No other call may be
  * running, and every view, batch and iterator must have been released. db may be NULL.
  *
- * Returns CASK_OK, or CASK_EIO / CASK_ENOSPC / CASK_ENOMEM where the last sync or a hint failed: what
- * had been synced before is safe, and the next open recovers the rest that reached the disk.
+ * Returns CASK_OK, or CASK_EIO / CASK_ENOSPC / CASK_ENOMEM / CASK_EMFILE where the last sync or a
+ * hint failed: what had been synced before is safe, and the next open recovers the rest that
+ * reached the disk.
  * CASK_EINVAL in a forked child, where nothing is done. */
 CASK_API int cask_close(struct cask_db *db);
 
@@ -272,7 +274,8 @@ CASK_API CASK_CHECKED int cask_iter_create(struct cask_db *db, struct cask_iter 
 
 /* The next entry; its slices are valid until the next call on this iterator. Returns CASK_OK,
  * CASK_NOTFOUND at the end, or CASK_EIO, CASK_ECORRUPT or CASK_ENOMEM for an entry that could not be
- * read: the iterator then stands behind that entry and may go on. */
+ * read: the iterator then stands behind that entry and may go on. CASK_ENOMEM may come again for as
+ * long as memory is short. */
 CASK_API CASK_CHECKED int cask_iter_next(struct cask_iter *iter, struct cask_entry *ret_entry);
 
 /* Releases the iterator; NULL is fine. */
@@ -286,25 +289,25 @@ CASK_API CASK_CHECKED int cask_sync(struct cask_db *db);
 /* Figures of an open store. All bytes. Counts are exact for a store at rest and may lag by the
  * operations under way otherwise. */
 struct cask_stats {
-    size_t size;                  /* set by the caller to sizeof(struct cask_stats) */
+    size_t size; /* set by the caller to sizeof(struct cask_stats) */
     uint64_t shards;
-    uint64_t live_keys;           /* expired keys count until their space is reclaimed */
-    uint64_t live_bytes;          /* of records, headers included, that a get can reach */
-    uint64_t dead_bytes;          /* of records that were overwritten or deleted, and tombstones */
+    uint64_t live_keys;  /* expired keys count until their space is reclaimed */
+    uint64_t live_bytes; /* of records, headers included, that a get can reach */
+    uint64_t dead_bytes; /* of records that were overwritten or deleted, and tombstones */
     uint64_t segments;
-    uint64_t disk_bytes;          /* that the store's files occupy on disk */
-    uint64_t index_ram_keys;      /* entries of the index in RAM */
-    uint64_t index_ram_bytes;     /* RAM the index takes, all told */
-    uint64_t index_spilled_keys;  /* entries of the index on disk */
+    uint64_t disk_bytes;         /* that the store's files occupy on disk */
+    uint64_t index_ram_keys;     /* entries of the index in RAM */
+    uint64_t index_ram_bytes;    /* RAM the index takes, all told */
+    uint64_t index_spilled_keys; /* entries of the index on disk */
     uint64_t index_disk_bytes;
-    uint64_t index_memory;        /* the budget in force */
-    uint64_t reads;               /* key look-ups since open */
-    uint64_t writes;              /* records appended since open */
-    uint64_t written_bytes;       /* appended to the log since open */
-    uint64_t syncs;               /* fdatasync calls on segments since open */
-    uint64_t recovered_records;   /* read from unsealed tails by this open */
-    uint64_t cut_bytes;           /* of torn tail that this open left out */
-    uint64_t hints_rebuilt;       /* hints found missing or damaged by this open */
+    uint64_t index_memory;      /* the budget in force */
+    uint64_t reads;             /* key look-ups since open; a get_many counts a few percent more */
+    uint64_t writes;            /* records appended since open */
+    uint64_t written_bytes;     /* appended to the log since open */
+    uint64_t syncs;             /* fdatasync calls on segments since open */
+    uint64_t recovered_records; /* read from unsealed tails by this open */
+    uint64_t cut_bytes;         /* of torn tail that this open left out */
+    uint64_t hints_rebuilt;     /* hints found missing or damaged by this open */
 };
 
 /* Fills *stats up to stats->size, which the caller sets. CASK_OK or CASK_EINVAL. */

@@ -10,8 +10,9 @@ static _Atomic unsigned next_stripe;
 
 unsigned epoch_assign_stripe(void)
 {
-    epoch_stripe_plus_one =
-        atomic_fetch_add_explicit(&next_stripe, 1, memory_order_relaxed) % EPOCH_STRIPES + 1;
+    epoch_stripe_plus_one = atomic_fetch_add_explicit(&next_stripe, 1, memory_order_relaxed) %
+                                EPOCH_STRIPES +
+                            1;
     return epoch_stripe_plus_one;
 }
 

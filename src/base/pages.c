@@ -7,10 +7,15 @@
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define PAGE_BYTES ((size_t)4096)
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 int pages_reserve(size_t size, void **ret_address)
 {
     size_t padded = size + HUGE_PAGE_BYTES;
-    uint8_t *raw = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *raw = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                        0);
     uint8_t *start;
 
     if (raw == MAP_FAILED)
@@ -29,6 +34,14 @@ int pages_commit(void *address, size_t offset, size_t size)
     if (mprotect((uint8_t *)address + offset, size, PROT_READ | PROT_WRITE) != 0)
         return CASK_ENOMEM;
     return CASK_OK;
+}
+
+void pages_collapse(void *address, size_t size)
+{
+    size_t whole = size & ~(HUGE_PAGE_BYTES - 1);
+
+    if (whole > 0)
+        (void)madvise(address, whole, MADV_COLLAPSE);
 }
 
 void pages_release(void *address, size_t size)

@@ -27,19 +27,27 @@ unsigned thread_processors(void)
     return count < 1 ? 1 : (unsigned)count;
 }
 
-static void set_policy(int policy)
+struct idle_call {
+    void *(*run)(void *);
+    void *argument;
+};
+
+static void *run_idle(void *argument)
 {
+    struct idle_call *call = argument;
     struct sched_param none = {0};
 
-    (void)pthread_setschedparam(pthread_self(), policy, &none);
+    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+    return call->run(call->argument);
 }
 
-void thread_yield_to_all(void)
+void thread_run_idle(void *(*run)(void *), void *argument)
 {
-    set_policy(SCHED_IDLE);
-}
+    struct idle_call call = {run, argument};
+    pthread_t thread;
 
-void thread_be_normal(void)
-{
-    set_policy(SCHED_OTHER);
+    if (thread_start(&thread, run_idle, &call) == CASK_OK)
+        pthread_join(thread, NULL);
+    else
+        run(argument);
 }

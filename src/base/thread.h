@@ -13,9 +13,9 @@ CHECKED int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *argu
 /* Processors that this process may use, at least 1. */
 unsigned thread_processors(void);
 
-/* Lets the calling thread run only when a processor has nothing else to do, and the reverse. Hold no
- * lock in between. Advice: nothing happens where the system refuses. */
-void thread_yield_to_all(void);
-void thread_be_normal(void);
+/* Runs run(argument) and waits for it, in a thread that gets a processor only when nobody else wants
+ * one: a thread of its own, since without privilege none may come back from there. Hold no lock
+ * meanwhile. Where no thread can be had, or the system refuses, it runs as any other. */
+void thread_run_idle(void *(*run)(void *), void *argument);
 
 #endif

@@ -4,114 +4,20 @@
 
 #include "base/bytes.h"
 #include "base/pages.h"
+#include "index/bucket.h"
 
-#define BUCKET_BYTES 64u
-#define BUCKET_WORDS 8u
-#define SLOTS 6u
 #define PAGE_BYTES 4096u
 #define BUCKETS_PER_PAGE (PAGE_BYTES / BUCKET_BYTES)
-
-/* A bucket as sixteen 32-bit fields: 0 the count of passers-by (8 bits) and the version (24 bits,
- * odd while it is written), 1..6 tags, 7..12 the low 32 bits of locations, 13..15 their high 16. */
-#define FIELD_TAG 1u
-#define FIELD_LOW 7u
-#define FIELD_HIGH 13u
-#define PASSED_MASK 0xffu
-#define PASSED_MAX 0xffu /* stays there for good: the true count is lost */
-#define VERSION_ONE 0x100u
 
 /* Growth starts at 86 % and moves 4 old buckets per insert, so that it is over before 91 %. */
 #define GROW_AT_PERCENT 86u
 #define FULL_AT_PERCENT 95u
 #define MOVES_PER_INSERT 4u
-#define MOVE_MAX 256u /* entries of one home: more is beyond all odds */
-
-struct keydir_bucket {
-    _Alignas(BUCKET_BYTES) _Atomic uint64_t words[BUCKET_WORDS];
-};
-
-_Static_assert(sizeof(struct keydir_bucket) == BUCKET_BYTES, "a bucket is a cache line");
-
-union bucket_image {
-    uint64_t words[BUCKET_WORDS];
-    uint32_t fields[2 * BUCKET_WORDS];
-};
-
-/* ---- one bucket ------------------------------------------------------------------------------ */
-
-/* Acquire on every word: if a word of a later version was read, its odd version is seen at the end. */
-static inline void bucket_read(const struct keydir_bucket *bucket, union bucket_image *image)
-{
-    for (;;) {
-        image->words[0] = atomic_load_explicit(&bucket->words[0], memory_order_acquire);
-        if ((image->fields[0] & VERSION_ONE) == 0) {
-            for (unsigned i = 1; i < BUCKET_WORDS; i++)
-                image->words[i] = atomic_load_explicit(&bucket->words[i], memory_order_acquire);
-            if (atomic_load_explicit(&bucket->words[0], memory_order_relaxed) == image->words[0])
-                return;
-        }
-    }
-}
-
-/* For the writer itself, whom nobody disturbs. */
-static inline void bucket_read_own(const struct keydir_bucket *bucket, union bucket_image *image)
-{
-    for (unsigned i = 0; i < BUCKET_WORDS; i++)
-        image->words[i] = atomic_load_explicit(&bucket->words[i], memory_order_relaxed);
-}
-
-static inline void bucket_write(struct keydir_bucket *bucket, union bucket_image *image)
-{
-    union bucket_image now;
-
-    now.words[0] = atomic_load_explicit(&bucket->words[0], memory_order_relaxed);
-    now.fields[0] += VERSION_ONE;
-    atomic_store_explicit(&bucket->words[0], now.words[0], memory_order_relaxed);
-    for (unsigned i = 1; i < BUCKET_WORDS; i++)
-        atomic_store_explicit(&bucket->words[i], image->words[i], memory_order_release);
-    image->fields[0] = (image->fields[0] & PASSED_MASK) |
-                       ((now.fields[0] + VERSION_ONE) & ~PASSED_MASK);
-    atomic_store_explicit(&bucket->words[0], image->words[0], memory_order_release);
-}
-
-static inline uint64_t image_location(const union bucket_image *image, unsigned slot)
-{
-    uint32_t high = image->fields[FIELD_HIGH + slot / 2] >> (16 * (slot & 1)) & 0xffff;
-
-    return image->fields[FIELD_LOW + slot] | (uint64_t)high << 32;
-}
-
-static inline void image_set(union bucket_image *image, unsigned slot, uint32_t tag,
-                             uint64_t location)
-{
-    unsigned shift = 16 * (slot & 1);
-    uint32_t *high = &image->fields[FIELD_HIGH + slot / 2];
-
-    image->fields[FIELD_TAG + slot] = tag;
-    image->fields[FIELD_LOW + slot] = (uint32_t)location;
-    *high = (*high & ~((uint32_t)0xffff << shift)) | (uint32_t)(location >> 32) << shift;
-}
-
-static inline unsigned image_passed(const union bucket_image *image)
-{
-    return image->fields[0] & PASSED_MASK;
-}
-
-static int image_free_slot(const union bucket_image *image)
-{
-    for (unsigned slot = 0; slot < SLOTS; slot++)
-        if (image_location(image, slot) == 0)
-            return (int)slot;
-    return -1;
-}
-
-static int image_slot_of(const union bucket_image *image, uint32_t tag, uint64_t location)
-{
-    for (unsigned slot = 0; slot < SLOTS; slot++)
-        if (image->fields[FIELD_TAG + slot] == tag && image_location(image, slot) == location)
-            return (int)slot;
-    return -1;
-}
+#define HOMES_AT_ONCE 32u
+#define MOVE_MAX 512u  /* entries of so many homes: six each on average at most */
+#define REACH_MAX 256u /* buckets over which they are spread */
+#define WINDOW 4u
+#define HUGE_MIN_BYTES ((uint64_t)2 << 20)
 
 /* ---- geometry -------------------------------------------------------------------------------- */
 
@@ -153,6 +59,11 @@ static inline bool home_seen(const struct keydir *keydir, uint32_t tag, uint64_t
     }
 }
 
+static uint64_t capacity(uint64_t size, unsigned percent)
+{
+    return size * SLOTS * percent / 100;
+}
+
 static void set_geometry(struct keydir *keydir, uint64_t size, uint64_t grown, uint64_t cursor)
 {
     uint32_t generation = atomic_load_explicit(&keydir->generation, memory_order_relaxed);
@@ -162,6 +73,7 @@ static void set_geometry(struct keydir *keydir, uint64_t size, uint64_t grown, u
     atomic_store_explicit(&keydir->grown, grown, memory_order_release);
     atomic_store_explicit(&keydir->cursor, cursor, memory_order_release);
     atomic_store_explicit(&keydir->generation, generation + 2, memory_order_release);
+    keydir->full_at = capacity(size, FULL_AT_PERCENT);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -226,11 +138,6 @@ static uint64_t fill_page(uint64_t size)
     return size;
 }
 
-static uint64_t capacity(uint64_t size, unsigned percent)
-{
-    return size * SLOTS * percent / 100;
-}
-
 static int start_table(struct keydir *keydir, uint64_t size)
 {
     int status;
@@ -242,11 +149,10 @@ static int start_table(struct keydir *keydir, uint64_t size)
     return status;
 }
 
-int keydir_presize(struct keydir *keydir, uint64_t count)
+/* Homes that hold count entries without growing soon. */
+static uint64_t homes_for(uint64_t count)
 {
-    if (load(&keydir->size) != 0 || count == 0)
-        return CASK_OK;
-    return start_table(keydir, count * 100 / (SLOTS * (GROW_AT_PERCENT - 4)) + 1);
+    return count * 100 / ((uint64_t)SLOTS * (GROW_AT_PERCENT - 4)) + 1;
 }
 
 /* ---- finding --------------------------------------------------------------------------------- */
@@ -263,15 +169,9 @@ unsigned keydir_find(const struct keydir *keydir, uint32_t tag, uint64_t *ret_lo
         union bucket_image image;
 
         bucket_read(&keydir->buckets[at], &image);
-        for (unsigned slot = 0; slot < SLOTS; slot++) {
-            if (image.fields[FIELD_TAG + slot] != tag)
-                continue;
-            uint64_t location = image_location(&image, slot);
-
-            if (location == 0)
-                continue;
+        for (unsigned match = image_match(&image, tag); match != 0; match &= match - 1) {
             if (found < room)
-                ret_locations[found] = location;
+                ret_locations[found] = image_location(&image, lowest(match));
             found++;
         }
         if (image_passed(&image) == 0)
@@ -307,18 +207,14 @@ static uint64_t position_of(const struct keydir *keydir, uint64_t home, uint32_t
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
-static void count_passing(struct keydir *keydir, uint64_t from, uint64_t to, int by)
+static void count_passing(struct keydir *keydir, uint64_t from, uint64_t to, bool more)
 {
     for (uint64_t at = from; at < to; at++) {
-        union bucket_image image;
-        unsigned passed;
+        uint32_t state = bucket_state(&keydir->buckets[at]);
 
-        bucket_read_own(&keydir->buckets[at], &image);
-        passed = image_passed(&image);
-        if (passed == PASSED_MAX)
-            continue;
-        image.fields[0] += (uint32_t)by;
-        bucket_write(&keydir->buckets[at], &image);
+        if (state_passed(state) != PASSED_MAX)
+            bucket_write_state(&keydir->buckets[at],
+                               more ? state + PASSED_ONE : state - PASSED_ONE);
     }
 }
 
@@ -339,8 +235,8 @@ static int place(struct keydir *keydir, uint64_t home, uint32_t tag, uint64_t lo
         if (slot < 0)
             continue;
         image_set(&image, (unsigned)slot, tag, location);
-        bucket_write(&keydir->buckets[at], &image);
-        count_passing(keydir, home, at, 1);
+        bucket_write_slot(&keydir->buckets[at], &image, (unsigned)slot);
+        count_passing(keydir, home, at, true);
         return CASK_OK;
     }
 }
@@ -357,7 +253,7 @@ bool keydir_replace(struct keydir *keydir, uint32_t tag, uint64_t from, uint64_t
     if (at == UINT64_MAX)
         return false;
     image_set(&image, slot, tag, to);
-    bucket_write(&keydir->buckets[at], &image);
+    bucket_write_slot(&keydir->buckets[at], &image, slot);
     return true;
 }
 
@@ -369,16 +265,14 @@ static bool remove_from(struct keydir *keydir, uint64_t home, uint32_t tag, uint
 
     if (at == UINT64_MAX)
         return false;
-    image_set(&image, slot, 0, 0);
-    bucket_write(&keydir->buckets[at], &image);
-    count_passing(keydir, home, at, -1);
+    bucket_write_state(&keydir->buckets[at], image.fields[0] & ~(1u << slot));
+    count_passing(keydir, home, at, false);
     return true;
 }
 
 bool keydir_remove(struct keydir *keydir, uint32_t tag, uint64_t location)
 {
-    if (load(&keydir->size) == 0 ||
-        !remove_from(keydir, home_now(keydir, tag), tag, location))
+    if (load(&keydir->size) == 0 || !remove_from(keydir, home_now(keydir, tag), tag, location))
         return false;
     atomic_store_explicit(&keydir->count, keydir_count(keydir) - 1, memory_order_relaxed);
     return true;
@@ -386,78 +280,208 @@ bool keydir_remove(struct keydir *keydir, uint32_t tag, uint64_t location)
 
 /* ---- growing --------------------------------------------------------------------------------- */
 
+/* An entry that changes its home: where it lies, and its new home. It moves if that is behind where
+ * it lies; else it stays, and only passes fewer buckets. */
 struct move {
     struct keydir_entry entry;
+    uint32_t slot;
     uint64_t at;
+    uint64_t to;
 };
 
-/* The entries whose old home is `home`, with where they lie. Returns their number, or MOVE_MAX + 1
- * if there are too many. */
-static unsigned entries_of_home(const struct keydir *keydir, uint64_t home, struct move *moves)
-{
-    uint64_t size = load(&keydir->size);
-    unsigned count = 0;
+/* The homes [first, end) on their way, all at once so that each bucket is read once. */
+struct moving {
+    uint64_t first;
+    uint64_t end;
+    uint64_t last; /* bucket in which one of their entries may lie */
+    unsigned count;
+    struct move moves[MOVE_MAX];
+};
 
-    for (uint64_t at = home;; at++) {
-        union bucket_image image;
+/* Neighbouring buckets being filled, written when all is placed. */
+struct window {
+    uint64_t first;  /* UINT64_MAX: empty */
+    unsigned loaded; /* a bit for each image read */
+    union bucket_image images[WINDOW];
+};
 
-        bucket_read_own(&keydir->buckets[at], &image);
-        for (unsigned slot = 0; slot < SLOTS; slot++) {
-            uint32_t tag = image.fields[FIELD_TAG + slot];
-            uint64_t location = image_location(&image, slot);
-
-            if (location == 0 || home_in(size, tag) != home)
-                continue;
-            if (count == MOVE_MAX)
-                return MOVE_MAX + 1;
-            moves[count++] = (struct move){{location, tag}, at};
-        }
-        if (image_passed(&image) == 0)
-            return count;
-    }
-}
-
-/* Moves the entries of the last old home that has not moved. False if that cannot be done. */
-static bool move_one_home(struct keydir *keydir)
+/* Finds the entries of the homes. False if there are too many: beyond all odds. */
+static bool gather(const struct keydir *keydir, struct moving *moving)
 {
     uint64_t size = load(&keydir->size);
     uint64_t grown = load(&keydir->grown);
-    uint64_t home = load(&keydir->cursor) - 1;
-    struct move moves[MOVE_MAX];
-    unsigned count = entries_of_home(keydir, home, moves);
 
-    if (count > MOVE_MAX)
-        return false;
+    moving->count = 0;
+    for (uint64_t at = moving->first;; at++) {
+        union bucket_image image;
+
+        bucket_read_own(&keydir->buckets[at], &image);
+        for (unsigned taken = image_taken(&image); taken != 0; taken &= taken - 1) {
+            unsigned slot = lowest(taken);
+            uint32_t tag = image.fields[FIELD_TAG + slot];
+            uint64_t home = home_in(size, tag);
+
+            if (home < moving->first || home >= moving->end)
+                continue;
+            if (moving->count == MOVE_MAX)
+                return false;
+            moving->moves[moving->count++] = (struct move){
+                {image_location(&image, slot), tag}, slot, at, home_in(grown, tag)};
+        }
+        moving->last = at;
+        if (at + 1 >= moving->end && image_passed(&image) == 0)
+            return at - moving->first < REACH_MAX;
+    }
+}
+
+static void window_flush(struct keydir *keydir, struct window *window)
+{
+    for (unsigned i = 0; i < WINDOW; i++)
+        if (window->loaded & 1u << i)
+            bucket_write(&keydir->buckets[window->first + i], &window->images[i]);
+    window->loaded = 0;
+    window->first = UINT64_MAX;
+}
+
+/* Puts a copy of the entry at its new home, or as near behind as there is room. */
+static int move_in(struct keydir *keydir, struct window *window, const struct move *move)
+{
+    uint64_t i;
+    int slot;
+
+    if (window->first == UINT64_MAX || move->to < window->first ||
+        move->to - window->first >= WINDOW) {
+        window_flush(keydir, window);
+        window->first = move->to == 0 ? 0 : move->to - 1;
+    }
+    i = move->to - window->first;
+    if (!(window->loaded & 1u << i))
+        bucket_read_own(&keydir->buckets[move->to], &window->images[i]);
+    window->loaded |= 1u << i;
+    slot = image_free_slot(&window->images[i]);
+    if (slot >= 0) {
+        image_set(&window->images[i], (unsigned)slot, move->entry.tag, move->entry.location);
+        return CASK_OK;
+    }
+    window_flush(keydir, window);
+    return place(keydir, move->to, move->entry.tag, move->entry.location);
+}
+
+static void take_copies_back(struct keydir *keydir, const struct moving *moving, unsigned count)
+{
     for (unsigned i = 0; i < count; i++) {
-        uint64_t to = home_in(grown, moves[i].entry.tag);
+        const struct move *move = &moving->moves[i];
 
-        if (moves[i].at < to &&
-            place(keydir, to, moves[i].entry.tag, moves[i].entry.location) != CASK_OK) {
-            while (i-- > 0)
-                if (moves[i].at < home_in(grown, moves[i].entry.tag))
-                    remove_from(keydir, home_in(grown, moves[i].entry.tag), moves[i].entry.tag,
-                                moves[i].entry.location);
+        if (move->at < move->to)
+            remove_from(keydir, move->to, move->entry.tag, move->entry.location);
+    }
+}
+
+static bool copy_to_new_homes(struct keydir *keydir, const struct moving *moving)
+{
+    struct window window;
+
+    window.first = UINT64_MAX; /* the images are filled as they are used */
+    window.loaded = 0;
+    for (unsigned i = 0; i < moving->count; i++) {
+        const struct move *move = &moving->moves[i];
+
+        if (move->at < move->to && move_in(keydir, &window, move) != CASK_OK) {
+            window_flush(keydir, &window);
+            take_copies_back(keydir, moving, i);
             return false;
         }
     }
-    set_geometry(keydir, size, grown, home);
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t to = home_in(grown, moves[i].entry.tag);
-
-        if (moves[i].at < to)
-            remove_from(keydir, home, moves[i].entry.tag, moves[i].entry.location);
-        else
-            count_passing(keydir, home, to, -1);
-    }
-    if (home == 0)
-        set_geometry(keydir, grown, 0, 0);
+    window_flush(keydir, &window);
     return true;
 }
 
-static int start_growth(struct keydir *keydir)
+/* Takes the moved entries out of their buckets, and all of them out of the counts of the buckets that
+ * they no longer pass: one store a bucket. */
+static void leave_old_homes(struct keydir *keydir, const struct moving *moving)
 {
     uint64_t size = load(&keydir->size);
-    uint64_t grown = fill_page(size + size / 4);
+    int32_t change[REACH_MAX + 1] = {0}; /* of the number passing, from bucket to bucket */
+    uint32_t left[REACH_MAX] = {0};      /* slots */
+    int32_t fewer = 0;
+
+    for (unsigned i = 0; i < moving->count; i++) {
+        const struct move *move = &moving->moves[i];
+        uint64_t home = home_in(size, move->entry.tag);
+        uint64_t until = min_u64(move->at, move->to);
+
+        if (move->at < move->to)
+            left[move->at - moving->first] |= 1u << move->slot;
+        if (until > home) {
+            change[home - moving->first]++;
+            change[until - moving->first]--;
+        }
+    }
+    for (uint64_t at = moving->first; at <= moving->last; at++) {
+        uint32_t state = bucket_state(&keydir->buckets[at]);
+
+        fewer += change[at - moving->first];
+        state &= ~left[at - moving->first];
+        if (state_passed(state) != PASSED_MAX)
+            state -= (uint32_t)fewer * PASSED_ONE;
+        bucket_write_state(&keydir->buckets[at], state);
+    }
+}
+
+static void end_growth(struct keydir *keydir, uint64_t grown)
+{
+    set_geometry(keydir, grown, 0, 0);
+    keydir->has_grown = true;
+    atomic_store_explicit(&keydir->settled_bytes, keydir->committed_bytes, memory_order_relaxed);
+}
+
+bool keydir_has_grown(struct keydir *keydir)
+{
+    bool grown = keydir->has_grown && keydir->committed_bytes >= HUGE_MIN_BYTES;
+
+    keydir->has_grown = false;
+    return grown;
+}
+
+void keydir_use_huge_pages(struct keydir *keydir)
+{
+    pages_collapse(keydir->buckets,
+                   (size_t)atomic_load_explicit(&keydir->settled_bytes, memory_order_relaxed));
+}
+
+/* As many homes as have their new places behind all of their old ones: copies are made before the
+ * originals go, and would crowd each other out where both lie in the same buckets. */
+static uint64_t homes_at_once(uint64_t size, uint64_t grown, uint64_t end)
+{
+    uint64_t apart = end * (grown - size) / grown;
+
+    return min_u64(HOMES_AT_ONCE, max_u64(apart, 1));
+}
+
+/* Moves the last old homes that have not moved. False if that cannot be done. */
+static bool move_homes(struct keydir *keydir)
+{
+    uint64_t size = load(&keydir->size);
+    uint64_t grown = load(&keydir->grown);
+    uint64_t end = load(&keydir->cursor);
+    struct moving moving;
+
+    moving.end = end;
+    moving.first = end - homes_at_once(size, grown, end);
+    if (!gather(keydir, &moving) || !copy_to_new_homes(keydir, &moving))
+        return false;
+    set_geometry(keydir, size, grown, moving.first);
+    leave_old_homes(keydir, &moving);
+    if (moving.first == 0)
+        end_growth(keydir, grown);
+    return true;
+}
+
+/* Room for `wanted` entries, but a quarter more at least. */
+static int start_growth(struct keydir *keydir, uint64_t wanted)
+{
+    uint64_t size = load(&keydir->size);
+    uint64_t grown = fill_page(max_u64(size + size / 4, homes_for(wanted)));
     int status;
 
     if (grown > UINT32_MAX)
@@ -468,41 +492,65 @@ static int start_growth(struct keydir *keydir)
     return status;
 }
 
-static void grow_a_little(struct keydir *keydir)
+static bool finish_growth(struct keydir *keydir)
 {
-    for (unsigned i = 0; i < MOVES_PER_INSERT && load(&keydir->grown) != 0; i++)
-        if (!move_one_home(keydir))
+    while (load(&keydir->grown) != 0)
+        if (!move_homes(keydir))
+            return false;
+    return true;
+}
+
+static void grow_a_little(struct keydir *keydir, uint64_t inserts)
+{
+    keydir->homes_due += MOVES_PER_INSERT * inserts;
+    for (; keydir->homes_due >= HOMES_AT_ONCE && load(&keydir->grown) != 0;
+         keydir->homes_due -= HOMES_AT_ONCE)
+        if (!move_homes(keydir))
             return;
+    if (load(&keydir->grown) == 0)
+        keydir->homes_due = 0;
 }
 
 int keydir_reserve(struct keydir *keydir, uint64_t more)
 {
     uint64_t wanted = keydir_count(keydir) + more;
+    int status = CASK_OK;
 
-    if (load(&keydir->size) == 0) {
-        int status = start_table(keydir, 1);
-
+    if (load(&keydir->size) == 0)
+        status = start_table(keydir, 1);
+    else if (load(&keydir->grown) == 0 && wanted > capacity(load(&keydir->size), GROW_AT_PERCENT))
+        status = start_growth(keydir, 0);
+    grow_a_little(keydir, more);
+    while (wanted > capacity(load(&keydir->size), FULL_AT_PERCENT)) {
         if (status != CASK_OK)
             return status;
+        if (!finish_growth(keydir))
+            return CASK_ENOMEM;
+        if (wanted > capacity(load(&keydir->size), FULL_AT_PERCENT))
+            status = start_growth(keydir, wanted);
     }
-    if (load(&keydir->grown) == 0 && wanted > capacity(load(&keydir->size), GROW_AT_PERCENT)) {
-        int status = start_growth(keydir);
+    return load(&keydir->size) == 0 ? status : CASK_OK;
+}
 
-        if (status != CASK_OK && wanted > capacity(load(&keydir->size), FULL_AT_PERCENT))
-            return status;
-    }
-    while (wanted > capacity(load(&keydir->size), FULL_AT_PERCENT)) {
-        if (load(&keydir->grown) == 0) {
-            int status = start_growth(keydir);
+int keydir_presize(struct keydir *keydir, uint64_t more)
+{
+    uint64_t wanted = keydir_count(keydir) + more;
+    int status;
 
-            if (status != CASK_OK)
-                return status;
-        }
-        while (load(&keydir->grown) != 0)
-            if (!move_one_home(keydir))
-                return CASK_ENOMEM;
+    if (load(&keydir->size) == 0) {
+        status = start_table(keydir, homes_for(wanted));
+        if (status == CASK_OK)
+            return CASK_OK;
+        return start_table(keydir, wanted * 100 / ((uint64_t)SLOTS * FULL_AT_PERCENT) + 1);
     }
-    return CASK_OK;
+    if (!finish_growth(keydir))
+        return CASK_ENOMEM;
+    if (wanted <= capacity(load(&keydir->size), GROW_AT_PERCENT))
+        return CASK_OK;
+    status = start_growth(keydir, wanted);
+    if (status != CASK_OK)
+        return status;
+    return finish_growth(keydir) ? CASK_OK : CASK_ENOMEM;
 }
 
 int keydir_insert(struct keydir *keydir, uint32_t tag, uint64_t location)
@@ -512,8 +560,6 @@ int keydir_insert(struct keydir *keydir, uint32_t tag, uint64_t location)
     if (status != CASK_OK)
         return status;
     atomic_store_explicit(&keydir->count, keydir_count(keydir) + 1, memory_order_relaxed);
-    if (load(&keydir->grown) != 0)
-        grow_a_little(keydir);
     return CASK_OK;
 }
 
@@ -536,15 +582,15 @@ static size_t collect_range(const struct keydir *keydir, uint64_t at, uint64_t l
         union bucket_image image;
 
         bucket_read_own(&keydir->buckets[at], &image);
-        for (unsigned slot = 0; slot < SLOTS; slot++) {
+        for (unsigned taken = image_taken(&image); taken != 0; taken &= taken - 1) {
+            unsigned slot = lowest(taken);
             uint32_t tag = image.fields[FIELD_TAG + slot];
-            uint64_t location = image_location(&image, slot);
 
-            if (location == 0 || tag < from || tag >= to)
+            if (tag < from || tag >= to)
                 continue;
             if (count == room)
                 return SIZE_MAX;
-            ret_entries[count++] = (struct keydir_entry){location, tag};
+            ret_entries[count++] = (struct keydir_entry){image_location(&image, slot), tag};
         }
         if (at >= last && image_passed(&image) == 0)
             return count;
@@ -557,7 +603,7 @@ size_t keydir_collect(const struct keydir *keydir, uint64_t from, struct keydir_
     uint64_t size = load(&keydir->size);
     uint64_t grown = load(&keydir->grown);
     uint64_t moved = grown == 0 ? (uint64_t)1 << 32 : first_tag_of(size, load(&keydir->cursor));
-    uint64_t width = room / (2 * SLOTS) + 1;
+    uint64_t width = room / ((size_t)2 * SLOTS) + 1;
 
     *ret_next = (uint64_t)1 << 32;
     if (size == 0 || from > UINT32_MAX)

@@ -39,6 +39,10 @@ struct keydir {
     /* The writer's own. */
     _Alignas(64) uint64_t limit; /* buckets committed */
     uint64_t committed_bytes;
+    uint64_t full_at; /* entries that the table takes without growing */
+    bool has_grown;
+    uint64_t homes_due;             /* to be moved, of a growth under way */
+    _Atomic uint64_t settled_bytes; /* committed when the last growth was over */
     struct budget *budget;
     _Atomic uint64_t count;
 };
@@ -46,11 +50,25 @@ struct keydir {
 CHECKED int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budget);
 void keydir_release(struct keydir *keydir);
 
-/* Makes an empty table large enough for count entries without growing. CASK_ENOMEM. */
-CHECKED int keydir_presize(struct keydir *keydir, uint64_t count);
+/* Makes the table large enough for `more` entries, all at once: to be called before many inserts in
+ * the order of their tags, which would else crowd one end of a table sized for an even spread.
+ * CASK_ENOMEM. */
+CHECKED int keydir_presize(struct keydir *keydir, uint64_t more);
 
-/* Makes sure that `more` inserts will succeed; may finish a growth. CASK_ENOMEM. */
+/* Makes sure that `more` inserts will succeed, and does their share of a growth under way.
+ * CASK_ENOMEM. */
 CHECKED int keydir_reserve(struct keydir *keydir, uint64_t more);
+
+/* True once after each growth of a large table: time for keydir_use_huge_pages(), which any thread may
+ * call while others use the table. */
+bool keydir_has_grown(struct keydir *keydir);
+void keydir_use_huge_pages(struct keydir *keydir);
+
+/* Whether `more` inserts will succeed as things are. */
+static inline bool keydir_has_room(const struct keydir *keydir, uint64_t more)
+{
+    return atomic_load_explicit(&keydir->count, memory_order_relaxed) + more <= keydir->full_at;
+}
 
 /* Inserts, after keydir_reserve(). CASK_ENOMEM only where collisions are beyond all odds. */
 CHECKED int keydir_insert(struct keydir *keydir, uint32_t tag, uint64_t location);

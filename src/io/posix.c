@@ -24,12 +24,14 @@ struct io_dir {
 
 struct io_file {
     int fd;
+    bool locked;
 };
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
+#define PAGE_BYTES 4096u
 #define IO_CHUNK_BYTES ((size_t)1 << 30) /* under the kernel's limit of 2 GiB - 4 KiB a call */
 
 static int status_of(int error)
@@ -88,6 +90,7 @@ static int wrap_file(int fd, struct io_file **ret_file)
         return CASK_ENOMEM;
     }
     file->fd = fd;
+    file->locked = false;
     *ret_file = file;
     return CASK_OK;
 }
@@ -288,10 +291,11 @@ static int lock_once(struct io_dir *dir, const char *name, struct io_file **ret_
         status = status_of(errno);
     else
         *ret_gone = info.st_nlink == 0; /* the holder before unlinked what we had opened */
-    if (status != CASK_OK || *ret_gone)
-        io_close(file);
-    else
+    file->locked = status == CASK_OK && !*ret_gone;
+    if (file->locked)
         *ret_file = file;
+    else
+        io_close(file);
     return status;
 }
 
@@ -310,6 +314,8 @@ void io_close(struct io_file *file)
 {
     if (!file)
         return;
+    if (file->locked)
+        flock(file->fd, LOCK_UN); /* a forked child may hold the same open file */
     close(file->fd);
     free(file);
 }
@@ -410,7 +416,8 @@ int io_map(struct io_file *file, size_t size, bool writable, bool random, void *
     size_t length = (size_t)align_up(size, 4096);
     size_t padded = length + IO_HUGE_PAGE_BYTES;
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    uint8_t *raw = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *raw = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                        0);
     uint8_t *start;
 
     if (raw == MAP_FAILED)
@@ -445,7 +452,9 @@ void io_map_protect(void *address, size_t size)
 
 void io_map_populate(void *address, size_t offset, size_t size)
 {
-    (void)madvise((uint8_t *)address + offset, size, MADV_POPULATE_WRITE);
+    size_t start = offset & ~(size_t)(PAGE_BYTES - 1);
+
+    (void)madvise((uint8_t *)address + start, offset + size - start, MADV_POPULATE_WRITE);
 }
 
 void io_map_written(struct io_file *file, uint64_t offset, size_t size)

@@ -28,6 +28,10 @@
 #define ENTRY_KEY_SIZE 22
 #define ENTRY_TYPE 24
 
+/* No segment has more records than fit into it. */
+#define HINT_BYTES_MAX                                                                             \
+    (HEADER_BYTES + SEGMENT_BYTES_MAX / RECORD_MIN_BYTES * ENTRY_BYTES + TRAILER_BYTES)
+
 #define RADIX_BITS 11
 #define RADIX_PASSES 3
 #define WRITE_BYTES ((size_t)1 << 20)
@@ -71,9 +75,9 @@ int hint_add(struct hint *hint, const struct record *record, uint64_t hash, uint
         hint->entries = grown;
         hint->room = room;
     }
-    hint->entries[hint->count++] =
-        (struct hint_entry){hash,   record->sequence,           offset, record_size(record),
-                            (uint16_t)record->key.size, type_of(record)};
+    hint->entries[hint->count++] = (struct hint_entry){
+        hash,           record->sequence, offset, record_size(record), (uint16_t)record->key.size,
+        type_of(record)};
     hint->min_sequence = min_u64(hint->min_sequence, record->sequence);
     hint->max_sequence = max_u64(hint->max_sequence, record->sequence);
     if (record->expires_at_ms == 0)
@@ -180,7 +184,9 @@ static int write_entries(struct hint_writer *writer, const struct hint *hint)
 static int write_file(struct io_file *file, const struct hint *hint,
                       const struct log_config *config)
 {
-    struct hint_writer writer = {.file = file, .buffer = malloc(WRITE_BYTES)};
+    uint64_t size = HEADER_BYTES + hint->count * ENTRY_BYTES + TRAILER_BYTES;
+    struct hint_writer writer = {.file = file,
+                                 .buffer = malloc((size_t)min_u64(WRITE_BYTES, size))};
     int status;
 
     if (!writer.buffer)
@@ -250,7 +256,10 @@ static bool header_is_good(const uint8_t *bytes, uint64_t size, const struct log
            get_u64(bytes + AT_SEGMENT) == segment &&
            count == (size - HEADER_BYTES - TRAILER_BYTES) / ENTRY_BYTES &&
            (size - HEADER_BYTES - TRAILER_BYTES) % ENTRY_BYTES == 0 &&
-           get_u64(bytes + AT_LENGTH) >= SEGMENT_HEADER_BYTES;
+           get_u64(bytes + AT_LENGTH) >= SEGMENT_HEADER_BYTES &&
+           get_u64(bytes + AT_LENGTH) <= SEGMENT_BYTES_MAX &&
+           get_u64(bytes + AT_MAX_SEQUENCE) <= RECORD_SEQUENCE_MAX &&
+           get_u64(bytes + AT_MAX_BATCH) <= RECORD_BATCH_MAX;
 }
 
 /* Every record lies inside what the hint covers. */
@@ -260,9 +269,11 @@ static bool entries_are_good(const struct hint *hint)
         struct hint_entry entry = hint_entry_at(hint, i);
         unsigned type = entry.type & RECORD_TYPE_MASK;
 
-        if (entry.offset < SEGMENT_HEADER_BYTES || entry.size < RECORD_HEADER_BYTES ||
+        if (entry.offset < SEGMENT_HEADER_BYTES ||
+            entry.size < RECORD_HEADER_BYTES + entry.key_size ||
             entry.offset + entry.size > hint->length || entry.key_size == 0 ||
-            (type != RECORD_PUT && type != RECORD_DELETE) || entry.sequence == 0)
+            (type != RECORD_PUT && type != RECORD_DELETE) || entry.sequence == 0 ||
+            entry.sequence > hint->max_sequence)
             return false;
     }
     return true;
@@ -304,6 +315,8 @@ int hint_read(struct io_dir *dir, const struct log_config *config, uint64_t segm
     if (status != CASK_OK)
         return status;
     status = io_size(file, &size);
+    if (status == CASK_OK && size > HINT_BYTES_MAX)
+        status = CASK_ECORRUPT;
     if (status == CASK_OK) {
         bytes = malloc((size_t)size + 1);
         status = bytes ? io_read(file, 0, bytes, (size_t)size, NULL) : CASK_ENOMEM;

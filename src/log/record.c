@@ -72,14 +72,16 @@ static bool all_zero(const uint8_t *from)
     return get_u64(from) == 0 && get_u64(from + 8) == 0 && from[AT_TYPE] == 0;
 }
 
-static bool fields_make_sense(const uint8_t *from)
+bool record_is_plausible(const uint8_t *from)
 {
     unsigned type = from[AT_TYPE] & RECORD_TYPE_MASK;
     unsigned flags = from[AT_TYPE] & ~RECORD_TYPE_MASK;
     bool keyless = type == RECORD_BATCH_END || type == RECORD_SEAL;
 
+    /* The expiry is read only where the sizes leave room for it: see RECORD_HEADER_BYTES. */
     return type >= RECORD_PUT && type <= RECORD_SEAL && (flags & ~RECORD_FLAGS_KNOWN) == 0 &&
-           get_u32(from + AT_VALUE_SIZE) <= CASK_VALUE_MAX &&
+           get_u32(from + AT_VALUE_SIZE) <= CASK_VALUE_MAX && get_u48(from + AT_SEQUENCE) != 0 &&
+           ((flags & RECORD_EXPIRES) == 0 || get_u56(from + AT_EXPIRY) != 0) &&
            (get_u16(from + AT_KEY_SIZE) == 0) == keyless;
 }
 
@@ -96,10 +98,10 @@ enum record_outcome record_decode(const uint8_t *from, uint64_t available, uint6
     size = record_unpadded_size(from);
     if (size > available)
         return RECORD_TRUNCATED;
+    if (!record_is_plausible(from))
+        return RECORD_BAD;
     if (verify && get_u32(from + AT_CHECKSUM) !=
                       checksum_placed(from + AT_VALUE_SIZE, (size_t)size - AT_VALUE_SIZE, place))
-        return RECORD_BAD;
-    if (!fields_make_sense(from))
         return RECORD_BAD;
     ret_record->sequence = get_u48(from + AT_SEQUENCE);
     ret_record->type = (enum record_type)(from[AT_TYPE] & RECORD_TYPE_MASK);
@@ -140,5 +142,5 @@ bool batch_end_decode(struct cask_slice value, unsigned shard_count, struct batc
         return true;
     ret_end->number = get_u64(from + 4);
     memcpy(ret_end->shards, from + 12, mask_bytes);
-    return ret_end->number != 0;
+    return ret_end->number != 0 && ret_end->number <= RECORD_BATCH_MAX;
 }

@@ -39,9 +39,11 @@ enum record_type {
 
 #define RECORD_HEADER_BYTES 17u
 #define RECORD_EXPIRY_BYTES 7u
+#define RECORD_MIN_BYTES 24u /* as stored: a key of one byte */
 #define RECORD_HEADER_MAX (RECORD_HEADER_BYTES + RECORD_EXPIRY_BYTES)
 #define RECORD_EXPIRY_MAX (((uint64_t)1 << 56) - 1)
 #define RECORD_SEQUENCE_MAX (((uint64_t)1 << 48) - 1)
+#define RECORD_BATCH_MAX (((uint64_t)1 << 56) - 1)
 
 _Static_assert(RECORD_HEADER_MAX <= 24, "a header is at most 24 bytes");
 
@@ -57,9 +59,9 @@ struct record {
 /* What stands at a place of the log. */
 enum record_outcome {
     RECORD_VALID,
-    RECORD_NONE,     /* zeros, or no room for a header: the log ends here */
+    RECORD_NONE,      /* zeros, or no room for a header: the log ends here */
     RECORD_TRUNCATED, /* the header claims more bytes than there are */
-    RECORD_BAD       /* something, but not a record */
+    RECORD_BAD        /* something, but not a record */
 };
 
 /* Bytes that a record takes in the log, padding included. */
@@ -86,6 +88,10 @@ size_t record_encode_head(const struct record *record, uint64_t place, uint8_t *
  * point into it. verify false leaves out the checksum: for bytes whose checksum has been checked. */
 CHECKED enum record_outcome record_decode(const uint8_t *from, uint64_t available, uint64_t place,
                                           bool verify, struct record *ret_record);
+
+/* Whether the fields of the header contradict each other or their ranges: a cheap look before the
+ * checksum. At least record_unpadded_size() bytes are readable. */
+bool record_is_plausible(const uint8_t *from);
 
 /* How many bytes the record at `from` claims (header_bytes >= RECORD_HEADER_BYTES are readable),
  * unverified: to know how much to read. */

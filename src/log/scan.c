@@ -5,21 +5,23 @@
 #include "base/checksum.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
+#define SMALL_BYTES ((uint64_t)4096)
+#define RESYNC_BUDGET_BYTES ((uint64_t)256 << 20)
 
-int scan_init(struct scan *scan, const struct segment *segment, struct io_file *file,
-              uint64_t from, uint64_t end)
+int scan_init(struct scan *scan, const struct segment *segment, struct io_file *file, uint64_t from,
+              uint64_t end)
 {
-    *scan = (struct scan){.segment = segment,
-                          .file = file ? file : segment->file,
-                          .at = from,
-                          .end = end,
-                          .buffer = malloc(PIECE_BYTES)};
+    *scan = (struct scan){
+        .segment = segment,
+        .file = file ? file : segment->file,
+        .at = from,
+        .end = end,
+        .buffer = malloc((size_t)min_u64(PIECE_BYTES, end > from ? end - from : 0) + 1)};
     scan->piece = scan->buffer;
     return scan->buffer ? CASK_OK : CASK_ENOMEM;
 }
 
-void scan_init_mapped(struct scan *scan, const struct segment *segment, uint64_t from,
-                      uint64_t end)
+void scan_init_mapped(struct scan *scan, const struct segment *segment, uint64_t from, uint64_t end)
 {
     *scan = (struct scan){.segment = segment,
                           .file = segment->file,
@@ -91,10 +93,12 @@ static int next_large(struct scan *scan, uint64_t available, enum record_outcome
     *ret_outcome = RECORD_TRUNCATED;
     if (unpadded > available)
         return CASK_OK;
+    *ret_outcome = RECORD_BAD;
+    if (!record_is_plausible(head))
+        return CASK_OK;
     status = check_large(scan, unpadded, &good);
     if (status != CASK_OK)
         return status;
-    *ret_outcome = RECORD_BAD;
     if (!good)
         return CASK_OK;
     *ret_outcome = record_decode(head, available, 0, false, ret_record);
@@ -149,14 +153,46 @@ void scan_forget(struct scan *scan)
         scan->piece_bytes = 0;
 }
 
+/* Whether what stands here is worth a checksum, out of a budget of bytes: garbage may claim any size at
+ * every step, and must not make this quadratic. */
+static int is_candidate(struct scan *scan, uint64_t *budget, bool *ret_yes)
+{
+    const uint8_t *head;
+    uint64_t size;
+    int status;
+
+    *ret_yes = false;
+    if (scan->end - scan->at < RECORD_HEADER_MAX)
+        return CASK_OK;
+    status = load_piece(scan, scan->at, RECORD_HEADER_MAX);
+    if (status != CASK_OK || scan->piece_at + scan->piece_bytes < scan->at + RECORD_HEADER_MAX)
+        return status;
+    head = scan->piece + (scan->at - scan->piece_at);
+    size = record_unpadded_size(head);
+    if (size > scan->end - scan->at || !record_is_plausible(head) ||
+        (size > SMALL_BYTES && size > *budget))
+        return CASK_OK;
+    if (size > SMALL_BYTES)
+        *budget -= size;
+    *ret_yes = true;
+    return CASK_OK;
+}
+
 int scan_resync(struct scan *scan)
 {
+    uint64_t budget = RESYNC_BUDGET_BYTES;
+
     for (scan->at += RECORD_ALIGNMENT; scan->at < scan->end; scan->at += RECORD_ALIGNMENT) {
         enum record_outcome outcome;
         struct record record;
         uint64_t offset;
-        int status = scan_next(scan, &outcome, &record, &offset);
+        bool candidate;
+        int status = is_candidate(scan, &budget, &candidate);
 
+        if (status == CASK_OK && !candidate)
+            continue;
+        if (status == CASK_OK)
+            status = scan_next(scan, &outcome, &record, &offset);
         if (status != CASK_OK)
             return status;
         if (outcome == RECORD_VALID) {
@@ -165,4 +201,24 @@ int scan_resync(struct scan *scan)
         }
     }
     return CASK_NOTFOUND;
+}
+
+int scan_last_byte(struct scan *scan, uint64_t *ret_end)
+{
+    uint64_t last = scan->at;
+    int status = CASK_OK;
+
+    for (uint64_t at = scan->at; status == CASK_OK && at < scan->end;) {
+        size_t size = (size_t)min_u64(PIECE_BYTES, scan->end - at);
+
+        status = load_piece(scan, at, size);
+        if (status == CASK_OK && scan->piece_at + scan->piece_bytes <= at)
+            break;
+        for (; status == CASK_OK && size > 0 && at < scan->piece_at + scan->piece_bytes;
+             at++, size--)
+            if (scan->piece[at - scan->piece_at] != 0)
+                last = at + 1;
+    }
+    *ret_end = last;
+    return status;
 }

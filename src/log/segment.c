@@ -132,9 +132,9 @@ static int allocate_to(struct segment *segment, uint64_t end)
     return CASK_OK;
 }
 
-int segment_ensure(struct segment *segment, uint64_t size)
+int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom)
 {
-    uint64_t end = segment->pending + size + SEGMENT_SEAL_BYTES;
+    uint64_t end = segment->pending + size + segment_reserve(segment, keep_headroom);
 
     return end <= segment->allocated ? CASK_OK : allocate_to(segment, end);
 }
@@ -169,7 +169,7 @@ static int make_scratch(struct segment *segment)
 static int write_header(struct segment *segment, const struct log_config *config)
 {
     uint8_t header[SEGMENT_HEADER_BYTES];
-    int status = segment_ensure(segment, SEGMENT_HEADER_BYTES);
+    int status = segment_ensure(segment, SEGMENT_HEADER_BYTES, true);
 
     if (status != CASK_OK)
         return status;
@@ -226,8 +226,7 @@ static int read_header(struct segment *segment, const struct log_config *config)
 
     if (status != CASK_OK)
         return status;
-    segment->header_damaged =
-        got < sizeof header || !header_is_good(config, segment->id, header);
+    segment->header_damaged = got < sizeof header || !header_is_good(config, segment->id, header);
     if (!segment->header_damaged)
         segment->predecessor = get_u64(header + AT_PREDECESSOR);
     return CASK_OK;
@@ -277,8 +276,7 @@ int segment_open(struct io_dir *dir, const struct log_config *config, uint64_t i
     return CASK_OK;
 }
 
-int segment_open_missing(const struct log_config *config, uint64_t id,
-                         struct segment **ret_segment)
+int segment_open_missing(const struct log_config *config, uint64_t id, struct segment **ret_segment)
 {
     struct segment *segment = segment_new(config, id);
 
@@ -311,7 +309,7 @@ int segment_resume(struct segment *segment, struct io_dir *dir, const struct log
     io_close(segment->file);
     segment->file = file;
     segment->map = NULL;
-    segment->capacity = max_u64(config->segment_bytes, tail);
+    segment->capacity = max_u64(config->segment_bytes, tail + SEGMENT_SEAL_BYTES);
     segment->allocated = tail;
     segment_set_tail(segment, tail);
     status = map_capacity(segment, config);
@@ -429,13 +427,14 @@ int segment_rollback(struct segment *segment)
     return status;
 }
 
+/* The file may end short of the tail by the padding of its last record. */
 static int read_by_call(const struct segment *segment, uint64_t offset, uint64_t available,
-                        struct record_buffer *buffer, const uint8_t **ret_bytes,
-                        uint64_t *ret_size)
+                        struct record_buffer *buffer, const uint8_t **ret_bytes, uint64_t *ret_size)
 {
-    size_t first = (size_t)min_u64(available, sizeof buffer->bytes);
+    size_t first;
     uint64_t claimed;
-    int status = io_read(segment->file, offset, buffer->bytes, first, NULL);
+    int status = io_read(segment->file, offset, buffer->bytes,
+                         (size_t)min_u64(available, sizeof buffer->bytes), &first);
 
     if (status != CASK_OK)
         return status;
@@ -443,7 +442,7 @@ static int read_by_call(const struct segment *segment, uint64_t offset, uint64_t
     *ret_size = first;
     if (first < RECORD_HEADER_BYTES)
         return CASK_OK;
-    claimed = record_claimed_size(buffer->bytes);
+    claimed = record_unpadded_size(buffer->bytes);
     if (claimed <= first || claimed > available)
         return CASK_OK;
     free(buffer->heap);
@@ -483,7 +482,7 @@ int segment_read(const struct segment *segment, uint64_t offset, bool read_mappe
 int segment_trim(struct segment *segment)
 {
     uint64_t tail = segment_tail(segment);
-    int status = io_truncate(segment->file, tail);
+    int status = segment->allocated == tail ? CASK_OK : io_truncate(segment->file, tail);
 
     if (status != CASK_OK)
         return status;

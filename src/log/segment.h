@@ -26,9 +26,13 @@
 #include "log/record.h"
 
 #define SEGMENT_HEADER_BYTES 64u
-#define SEGMENT_SEAL_BYTES 32u /* a seal record as stored: always kept free at the end */
+#define SEGMENT_SEAL_BYTES 32u      /* a seal record as stored: always kept free at the end */
+#define SEGMENT_HEADROOM_MAX 16384u /* kept free of puts, so that a full disk takes deletes */
 #define SEGMENT_VERSION 1u
 #define SEGMENT_NAME_BYTES 32
+
+/* No segment is longer: the largest segment_bytes, or one record of the largest kind. */
+#define SEGMENT_BYTES_MAX (((uint64_t)2 << 30) + ((uint64_t)1 << 20))
 
 _Static_assert(RECORD_HEADER_BYTES + 8 <= SEGMENT_SEAL_BYTES, "a seal fits its reserve");
 
@@ -72,11 +76,12 @@ struct segment {
     uint8_t *scratch;
     size_t scratch_bytes;
     uint64_t sealed_checksum; /* of its bytes, where the manifest knows it */
+    uint64_t clean_length;    /* what its hint at the last close covers; 0: none */
     bool in_manifest_sealed;
-    bool header_damaged;     /* its records still prove themselves */
-    bool synced;             /* sealed, and all of it is durable */
-    uint64_t end_position;   /* sealed: where it ends in the shard's count of appended bytes */
-    uint64_t max_batch;      /* largest batch number in it */
+    bool header_damaged;   /* its records still prove themselves */
+    bool synced;           /* sealed, and all of it is durable */
+    uint64_t end_position; /* sealed: where it ends in the shard's count of appended bytes */
+    uint64_t max_batch;    /* largest batch number in it */
     struct segment *next_sealing;
     struct segment_counts counts;
     _Atomic uint32_t pins;
@@ -136,14 +141,22 @@ static inline uint64_t segment_place(const struct segment *segment, uint64_t off
     return segment->seed ^ offset;
 }
 
-/* Whether `size` more bytes fit, the seal's reserve left free. */
-static inline bool segment_has_room(const struct segment *segment, uint64_t size)
+/* What is kept free behind a record of `size` bytes: the seal and, for all but deletes, headroom for
+ * tombstones. */
+static inline uint64_t segment_reserve(const struct segment *segment, bool keep_headroom)
 {
-    return segment->pending + size + SEGMENT_SEAL_BYTES <= segment->capacity;
+    return SEGMENT_SEAL_BYTES +
+           (keep_headroom ? min_u64(SEGMENT_HEADROOM_MAX, segment->capacity / 16) : 0);
 }
 
-/* Gets blocks for `size` more bytes and the seal. CASK_ENOSPC and the like change nothing. */
-CHECKED int segment_ensure(struct segment *segment, uint64_t size);
+static inline bool segment_has_room(const struct segment *segment, uint64_t size,
+                                    bool keep_headroom)
+{
+    return segment->pending + size + segment_reserve(segment, keep_headroom) <= segment->capacity;
+}
+
+/* Gets blocks for `size` more bytes and what is kept free. CASK_ENOSPC and the like change nothing. */
+CHECKED int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom);
 
 /* Appends a record behind what is pending, after segment_ensure() for its size; its offset goes to
  * *ret_offset. */

@@ -74,8 +74,8 @@ static int note_tombstone(struct loader *loader, const struct loading *entry)
         loader->tombstones = grown;
         loader->tombstone_room = room;
     }
-    loader->tombstones[loader->tombstone_count++] =
-        (struct keydir_entry){entry->location, entry->tag};
+    loader->tombstones[loader->tombstone_count++] = (struct keydir_entry){entry->location,
+                                                                          entry->tag};
     return CASK_OK;
 }
 
@@ -131,15 +131,19 @@ static void count_rest(struct shard *shard, struct segment *segment, uint64_t co
     shard->counts.dead_bytes += rest;
 }
 
-/* Keys there may be: an overwritten key's entries stand side by side and share a tag. */
-static uint64_t count_tags(const struct shard *shard, const struct hint *hint)
+/* Tags that the index does not have yet. Those of a hint are in order, so this is a sweep. */
+static uint64_t count_new_tags(const struct shard *shard, const struct hint *hint)
 {
-    unsigned bits = shard->env->shard_bits;
-    uint64_t count = hint->count == 0 ? 0 : 1;
+    uint64_t count = 0;
+    uint64_t previous = UINT64_MAX;
 
-    for (uint64_t i = 1; i < hint->count; i++)
-        count += hash_tag(hint_entry_at(hint, i - 1).hash, bits) !=
-                 hash_tag(hint_entry_at(hint, i).hash, bits);
+    for (uint64_t i = 0; i < hint->count; i++) {
+        uint32_t tag = hash_tag(hint_entry_at(hint, i).hash, shard->env->shard_bits);
+
+        if (tag != previous)
+            count += keydir_find(&shard->index.keydir, tag, NULL, 0) == 0;
+        previous = tag;
+    }
     return count;
 }
 
@@ -147,7 +151,7 @@ int load_hint(struct loader *loader, struct segment *segment, const struct hint 
 {
     struct shard *shard = loader->shard;
     uint64_t listed = 0;
-    int status = keydir_presize(&shard->index.keydir, count_tags(shard, hint));
+    int status = keydir_presize(&shard->index.keydir, count_new_tags(shard, hint));
 
     for (uint64_t i = 0; status == CASK_OK && i < hint->count; i++) {
         struct hint_entry entry = hint_entry_at(hint, i);

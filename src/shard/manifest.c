@@ -100,7 +100,8 @@ static bool segment_makes_sense(const struct manifest_segment *segment, uint64_t
 {
     return segment->id > previous_id && segment->id < next_segment && segment->id <= max_id &&
            (segment->flags & ~(MANIFEST_SEALED | MANIFEST_CLEAN)) == 0 &&
-           (segment->flags == 0 || segment->length >= SEGMENT_HEADER_BYTES);
+           (segment->flags == 0 || segment->length >= SEGMENT_HEADER_BYTES) &&
+           segment->length <= SEGMENT_BYTES_MAX;
 }
 
 static int parse_segments(const uint8_t *bytes, const struct log_config *config,
@@ -115,10 +116,9 @@ static int parse_segments(const uint8_t *bytes, const struct log_config *config,
         const uint8_t *at = bytes + HEADER_BYTES + i * SEGMENT_BYTES;
         struct manifest_segment *segment = &manifest->segments[i];
 
-        *segment = (struct manifest_segment){get_u64(at), get_u64(at + SEGMENT_PREDECESSOR),
-                                             get_u64(at + SEGMENT_LENGTH),
-                                             get_u64(at + SEGMENT_CHECKSUM),
-                                             get_u32(at + SEGMENT_FLAGS)};
+        *segment = (struct manifest_segment){
+            get_u64(at), get_u64(at + SEGMENT_PREDECESSOR), get_u64(at + SEGMENT_LENGTH),
+            get_u64(at + SEGMENT_CHECKSUM), get_u32(at + SEGMENT_FLAGS)};
         if (!segment_makes_sense(segment, previous, manifest->next_segment,
                                  location_segment_max(config->offset_bits)))
             return CASK_ECORRUPT;
@@ -151,7 +151,8 @@ int manifest_parse(const uint8_t *bytes, uint64_t size, const struct log_config 
     manifest.next_segment = get_u64(bytes + AT_NEXT_SEGMENT);
     manifest.next_sequence = get_u64(bytes + AT_NEXT_SEQUENCE);
     manifest.settled_batch = get_u64(bytes + AT_SETTLED_BATCH);
-    if (manifest.next_sequence > RECORD_SEQUENCE_MAX)
+    if (manifest.next_sequence > RECORD_SEQUENCE_MAX || manifest.settled_batch > RECORD_BATCH_MAX ||
+        manifest.next_segment > location_segment_max(config->offset_bits) + 1)
         return CASK_ECORRUPT;
     status = parse_segments(bytes, config, &manifest);
     if (status != CASK_OK) {
@@ -173,6 +174,9 @@ int manifest_read(struct io_dir *dir, const struct log_config *config,
     if (status != CASK_OK)
         return status;
     status = io_size(file, &size);
+    if (status == CASK_OK && size > HEADER_BYTES + TRAILER_BYTES +
+                                        location_segment_max(config->offset_bits) * SEGMENT_BYTES)
+        status = CASK_ECORRUPT;
     if (status == CASK_OK) {
         bytes = malloc((size_t)size + 1);
         status = bytes ? io_read(file, 0, bytes, (size_t)size, NULL) : CASK_ENOMEM;

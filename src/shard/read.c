@@ -8,18 +8,41 @@ bool record_is_expired(const struct record *record)
     return record->expires_at_ms != 0 && io_clock_ms() >= record->expires_at_ms;
 }
 
-int shard_read_at(const struct shard *shard, uint64_t location, struct record_buffer *buffer,
-                  struct found *ret_found)
+static int read_at(const struct shard *shard, uint64_t location, bool verify,
+                   struct record_buffer *buffer, struct found *ret_found)
 {
     unsigned offset_bits = shard->config.offset_bits;
-    struct segment *segment =
-        segments_get(&shard->segments, location_segment(location, offset_bits));
+    struct segment *segment = segments_get(&shard->segments,
+                                           location_segment(location, offset_bits));
 
     if (!segment)
         return CASK_ECORRUPT;
     ret_found->segment = segment;
     return segment_read(segment, location_offset(location, offset_bits), shard->config.read_mapped,
-                        shard->config.verify_reads, buffer, &ret_found->record);
+                        verify, buffer, &ret_found->record);
+}
+
+int shard_read_at(const struct shard *shard, uint64_t location, struct record_buffer *buffer,
+                  struct found *ret_found)
+{
+    return read_at(shard, location, shard->config.verify_reads, buffer, ret_found);
+}
+
+int shard_read_unverified(const struct shard *shard, uint64_t location,
+                          struct record_buffer *buffer, struct found *ret_found)
+{
+    return read_at(shard, location, false, buffer, ret_found);
+}
+
+void shard_report_unreadable(const struct shard *shard, uint64_t location, int status)
+{
+    unsigned offset_bits = shard->config.offset_bits;
+
+    report(&shard->env->reporter, CASK_LOG_ERROR, "%s/shard-%03u/%llu.data: offset %llu: %s",
+           shard->env->path, (unsigned)shard->number,
+           (unsigned long long)location_segment(location, offset_bits),
+           (unsigned long long)location_offset(location, offset_bits),
+           status == CASK_ECORRUPT ? "the record there is damaged" : cask_strerror(status));
 }
 
 static bool is_of_key(const struct record *record, struct cask_slice key)
@@ -27,59 +50,73 @@ static bool is_of_key(const struct record *record, struct cask_slice key)
     return record->key.size == key.size && bytes_equal(record->key.data, key.data, key.size);
 }
 
-/* Proves candidates in the index's order. The stage comes newest first, so that the first proof there
- * is the newest; of several in the keydir the higher sequence number is. */
-static int prove(struct shard *shard, const uint64_t *locations, unsigned count,
-                 unsigned staged, struct cask_slice key, struct record_buffer *buffer, struct found *ret_found)
+/* Candidates of one look-up, in the index's order: the stage's, newest first, then the keydir's. */
+struct candidates {
+    uint64_t locations[CANDIDATES];
+    unsigned count;
+    unsigned staged;
+    uint64_t unreadable; /* one of them that could not be read; 0: none */
+};
+
+/* The first proof in the stage is the newest; of several in the keydir the higher sequence number is.
+ * One that cannot be read may be newer than what is found behind it: then its error is the answer. */
+static int prove(struct shard *shard, struct candidates *candidates, struct cask_slice key,
+                 struct record_buffer *buffer, struct found *ret_found)
 {
     struct found candidate;
     uint64_t best = 0;
     uint64_t best_sequence = 0;
-    int status = CASK_NOTFOUND;
+    int failed = CASK_OK;
 
-    for (unsigned i = 0; i < count && !(best != 0 && i <= staged); i++) {
-        int outcome = shard_read_at(shard, locations[i], buffer, &candidate);
+    candidates->unreadable = 0;
+    for (unsigned i = 0; i < candidates->count && !(best != 0 && i <= candidates->staged); i++) {
+        int status = shard_read_at(shard, candidates->locations[i], buffer, &candidate);
 
-        if (outcome != CASK_OK) {
-            if (best == 0)
-                status = outcome;
-        } else if (is_of_key(&candidate.record, key) &&
-                   candidate.record.sequence > best_sequence) {
-            best = locations[i];
+        if (status != CASK_OK) {
+            failed = status;
+            candidates->unreadable = candidates->locations[i];
+        } else if (is_of_key(&candidate.record, key) && candidate.record.sequence > best_sequence) {
+            best = candidates->locations[i];
             best_sequence = candidate.record.sequence;
             *ret_found = candidate;
-            status = CASK_OK;
         }
     }
-    if (best != 0 && count > staged + 1)
-        status = shard_read_at(shard, best, buffer, ret_found); /* buffer may hold another */
-    return status;
+    if (failed != CASK_OK)
+        return failed;
+    if (best == 0)
+        return CASK_NOTFOUND;
+    if (candidates->count > candidates->staged + 1) /* buffer may hold another by now */
+        return shard_read_at(shard, best, buffer, ret_found);
+    return CASK_OK;
 }
 
 int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key,
                struct record_buffer *buffer, struct found *ret_found)
 {
     uint32_t tag = hash_tag(hash, shard->env->shard_bits);
-    uint64_t locations[CANDIDATES];
+    struct candidates candidates;
 
     for (int attempt = 0;; attempt++) {
         uint32_t generation = keydir_generation(&shard->index.keydir);
-        unsigned staged;
-        unsigned count = index_find(&shard->index, tag, locations, CANDIDATES, &staged);
         int status;
 
-        if (count > CANDIDATES)
-            count = CANDIDATES;
-        status = prove(shard, locations, count, staged, key, buffer, ret_found);
+        candidates.count = index_find(&shard->index, tag, candidates.locations, CANDIDATES,
+                                      &candidates.staged);
+        if (candidates.count > CANDIDATES)
+            candidates.count = CANDIDATES;
+        status = prove(shard, &candidates, key, buffer, ret_found);
         if (status == CASK_OK)
             return ret_found->record.type == RECORD_DELETE || record_is_expired(&ret_found->record)
                        ? CASK_NOTFOUND
                        : CASK_OK;
         /* Entries may have moved past this look-up: then look again. An unreadable candidate may
          * have been replaced since: one more look tells. */
-        if (keydir_generation(&shard->index.keydir) == generation &&
-            (status == CASK_NOTFOUND || attempt > 0))
-            return status;
+        if (keydir_generation(&shard->index.keydir) != generation ||
+            (status != CASK_NOTFOUND && attempt == 0))
+            continue;
+        if (candidates.unreadable != 0)
+            shard_report_unreadable(shard, candidates.unreadable, status);
+        return status;
     }
 }
 

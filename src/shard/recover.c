@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define CHUNK_BYTES ((size_t)1 << 20)
+
 void recover_release(struct recovery *recovery)
 {
     for (uint64_t i = 0; i < recovery->tail_count; i++)
@@ -52,6 +54,17 @@ static bool is_listed(const struct manifest *manifest, uint64_t id)
     return false;
 }
 
+/* Whether nothing has reached the file yet, its header included. */
+static bool segment_is_blank(const struct segment *segment)
+{
+    static const uint8_t zeros[SEGMENT_HEADER_BYTES];
+    uint8_t header[SEGMENT_HEADER_BYTES];
+    size_t got;
+
+    return io_read(segment->file, 0, header, sizeof header, &got) == CASK_OK &&
+           memcmp(header, zeros, got) == 0;
+}
+
 static bool is_ours(struct shard *shard, uint64_t id)
 {
     struct segment *segment;
@@ -59,7 +72,7 @@ static bool is_ours(struct shard *shard, uint64_t id)
 
     if (segment_open(shard->dir, &shard->config, id, &segment) != CASK_OK)
         return false;
-    ours = !segment->header_damaged || segment->capacity == 0;
+    ours = !segment->header_damaged || segment_is_blank(segment);
     segment_close(segment);
     return ours;
 }
@@ -90,7 +103,7 @@ static int look_through_names(struct recovery *recovery)
         const char *suffix;
         uint64_t id;
 
-        if (!parse_name(name, &id, &suffix))
+        if (!parse_name(name, &id, &suffix) || id > location_segment_max(shard->config.offset_bits))
             continue;
         recovery->max_id = max_u64(recovery->max_id, id);
         if (!shard->env->read_only)
@@ -120,8 +133,7 @@ static int check_unlisted(struct shard *shard)
         status = segment_open(shard->dir, &shard->config, id, &segment);
         if (status != CASK_OK)
             break;
-        status = tail_read(shard, segment, NULL, SEGMENT_HEADER_BYTES, segment->capacity, true,
-                           &tail);
+        status = tail_read(shard, segment, SEGMENT_HEADER_BYTES, segment->capacity, 0, true, &tail);
         if (status == CASK_OK) {
             if (tail.records > 0)
                 status = CASK_ECORRUPT;
@@ -160,8 +172,8 @@ static int read_manifest(struct recovery *recovery)
         return status;
     }
     recovery->exists = true;
-    recovery->same_boot =
-        memcmp(recovery->manifest.boot_id, shard->env->boot_id, sizeof shard->env->boot_id) == 0;
+    recovery->same_boot = memcmp(recovery->manifest.boot_id, shard->env->boot_id,
+                                 sizeof shard->env->boot_id) == 0;
     return CASK_OK;
 }
 
@@ -174,7 +186,8 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     int status = segment_open(shard->dir, &shard->config, listed->id, ret_segment);
 
     if (status == CASK_NOTFOUND && listed->flags == 0) {
-        *ret_segment = NULL; /* listed, but lost before it was durable: it held nothing that counts */
+        *ret_segment =
+            NULL; /* listed, but lost before it was durable: it held nothing that counts */
         recovery->relist = true;
         return CASK_OK;
     }
@@ -194,19 +207,22 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     return status;
 }
 
-/* The hint, if there is a good one that fits. A missing or bad one is CASK_NOTFOUND. */
+/* The hint, if there is a good one for just what the manifest says is settled. A missing or bad one,
+ * or one that a crash left newer than the manifest, is CASK_NOTFOUND. */
 static int usable_hint(struct recovery *recovery, const struct manifest_segment *listed,
                        struct hint *ret_hint)
 {
     struct shard *shard = recovery->shard;
     bool sealed = (listed->flags & MANIFEST_SEALED) != 0;
-    int status = hint_read(shard->dir, &shard->config, listed->id, ret_hint);
+    int status;
 
-    if (status == CASK_OK && (sealed ? ret_hint->length != listed->length ||
-                                           ret_hint->data_checksum != listed->checksum
-                                     : ret_hint->length < listed->length)) {
+    if (listed->flags == 0)
+        return CASK_NOTFOUND;
+    status = hint_read(shard->dir, &shard->config, listed->id, ret_hint);
+    if (status == CASK_OK && (ret_hint->length != listed->length ||
+                              (sealed && ret_hint->data_checksum != listed->checksum))) {
         hint_release(ret_hint);
-        status = CASK_ECORRUPT;
+        return CASK_NOTFOUND;
     }
     if (status == CASK_OK || status == CASK_EIO || status == CASK_ENOMEM)
         return status;
@@ -233,14 +249,14 @@ static int load_by_reading(struct recovery *recovery, struct segment *segment,
 {
     struct shard *shard = recovery->shard;
     struct tail tail;
-    int status = tail_read(shard, segment, NULL, SEGMENT_HEADER_BYTES, segment_tail(segment), true,
-                           &tail);
+    uint64_t length = segment_tail(segment);
+    int status = tail_read(shard, segment, SEGMENT_HEADER_BYTES, length, length, true, &tail);
 
     if (status != CASK_OK)
         return status;
     if (!tail.sealed || tail.damaged)
         report_damage(shard, &tail);
-    tail.end = segment_tail(segment);
+    tail.end = length;
     status = load_tail(&recovery->loader, &tail);
     recovery->max_sequence = max_u64(recovery->max_sequence, tail.max_sequence);
     if (status == CASK_OK && !shard->env->read_only && !tail.damaged && tail.bad_bytes == 0) {
@@ -301,6 +317,7 @@ static int read_open(struct recovery *recovery, struct segment *segment,
     status = usable_hint(recovery, listed, &hint);
     if (status == CASK_OK) {
         from = hint.length;
+        segment->clean_length = hint.length;
         status = load_hint(&recovery->loader, segment, &hint);
         recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
         hint_release(&hint);
@@ -309,14 +326,14 @@ static int read_open(struct recovery *recovery, struct segment *segment,
         return status;
     if (!segment->file)
         return CASK_OK;
-    if (size < max_u64(from, listed->length))
+    if (size < listed->length)
         tell(shard, CASK_LOG_ERROR, listed->id, size,
              "the segment is shorter than it was when the store was closed");
-    status = tail_read(shard, segment, NULL, min_u64(from, size), size,
-                       recovery->same_boot || from < listed->length, tail);
+    status = tail_read(shard, segment, min_u64(from, size), size, listed->length,
+                       recovery->same_boot, tail);
     if (status != CASK_OK)
         return status;
-    tail->shortened = size < max_u64(from, listed->length);
+    tail->shortened = size < listed->length;
     tail->damaged |= tail->shortened;
     recovery->tail_count++;
     return CASK_OK;
@@ -354,10 +371,9 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     recovery->shard = shard;
     recovery->loader.shard = shard;
     status = read_manifest(recovery);
-    if (status != CASK_OK || !recovery->exists)
-        return status;
-    status = look_through_names(recovery);
-    if (status == CASK_OK)
+    if (status == CASK_OK && shard->dir)
+        status = look_through_names(recovery);
+    if (status == CASK_OK && recovery->exists)
         status = read_segments(recovery);
     shard->settled_batch = recovery->manifest.settled_batch;
     shard->manifest_generation = recovery->manifest.generation;
@@ -409,8 +425,7 @@ static bool has_batch(const struct recovery *recovery, uint64_t number)
     return false;
 }
 
-static bool is_whole(const struct recovery *recoveries, uint32_t count,
-                     const struct batch_end *end)
+static bool is_whole(const struct recovery *recoveries, uint32_t count, const struct batch_end *end)
 {
     for (uint32_t i = 0; i < count; i++)
         if (batch_end_has(end, i) && !has_batch(&recoveries[i], end->number))
@@ -458,9 +473,29 @@ void recover_resolve(struct recovery *recoveries, uint32_t count)
 
 /* ---- making it so ---------------------------------------------------------------------------- */
 
-/* Cuts the file behind what counts and makes both durable. */
-static int settle_file(struct shard *shard, struct tail *tail)
+/* Writes the bytes that are kept once more. Where a sync had failed, they may be in the page cache
+ * only, and clean: the next sync would say that all is well and write nothing. */
+static int write_again(struct io_file *file, const struct tail *tail)
 {
+    uint8_t *chunk = malloc(CHUNK_BYTES);
+    int status = chunk ? CASK_OK : CASK_ENOMEM;
+
+    for (uint64_t at = tail->from; status == CASK_OK && at < tail->end; at += CHUNK_BYTES) {
+        size_t size = (size_t)min_u64(CHUNK_BYTES, tail->end - at);
+        size_t got;
+
+        status = io_read(file, at, chunk, size, &got);
+        if (status == CASK_OK)
+            status = io_write(file, at, chunk, got);
+    }
+    free(chunk);
+    return status;
+}
+
+/* Cuts the file behind what counts and makes both durable. */
+static int settle_file(const struct recovery *recovery, const struct tail *tail)
+{
+    struct shard *shard = recovery->shard;
     char name[SEGMENT_NAME_BYTES];
     struct io_file *file;
     uint64_t size;
@@ -473,6 +508,8 @@ static int settle_file(struct shard *shard, struct tail *tail)
     status = io_size(file, &size);
     if (status == CASK_OK && size > tail->end && !tail->damaged)
         status = io_truncate(file, tail->end);
+    if (status == CASK_OK && recovery->same_boot && !tail->damaged)
+        status = write_again(file, tail);
     if (status == CASK_OK)
         status = io_sync(file);
     io_close(file);
@@ -509,15 +546,6 @@ static bool can_resume(const struct tail *tail)
            tail->end >= SEGMENT_HEADER_BYTES;
 }
 
-static void queue_for_sealing(struct shard *shard, struct segment *segment)
-{
-    if (shard->sealing_last)
-        shard->sealing_last->next_sealing = segment;
-    else
-        shard->sealing_first = segment;
-    shard->sealing_last = segment;
-}
-
 static int apply_tail(struct recovery *recovery, uint64_t i)
 {
     struct shard *shard = recovery->shard;
@@ -533,7 +561,7 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
     }
     segment_set_tail(segment, tail->damaged ? segment->capacity : tail->end);
     if (!shard->env->read_only)
-        status = settle_file(shard, tail);
+        status = settle_file(recovery, tail);
     if (status == CASK_OK)
         status = load_tail(&recovery->loader, tail);
     if (status != CASK_OK || shard->env->read_only)
@@ -549,8 +577,9 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
     }
     segment->sealed = true;
     segment->synced = true;
+    segment->allocated = segment_tail(segment);
     if (!tail->shortened) /* whose hint knows more than its bytes */
-        queue_for_sealing(shard, segment);
+        shard_queue_for_sealing(shard, segment);
     return CASK_OK;
 }
 
@@ -560,7 +589,7 @@ static int unlink_dropped(struct recovery *recovery)
     int status;
 
     pthread_mutex_lock(&shard->manifest_lock);
-    status = shard_write_manifest(shard, NULL, NULL, false);
+    status = shard_write_manifest(shard, NULL, NULL);
     pthread_mutex_unlock(&shard->manifest_lock);
     for (uint64_t i = 0; status == CASK_OK && i < recovery->manifest.count; i++) {
         uint64_t id = recovery->manifest.segments[i].id;
@@ -581,18 +610,17 @@ int recover_apply(struct recovery *recovery)
     struct shard *shard = recovery->shard;
     int status = CASK_OK;
 
+    shard->next_segment = max_u64(recovery->max_id + 1,
+                                  max_u64(recovery->manifest.next_segment, 1));
     if (!recovery->exists)
         return CASK_OK;
     for (uint64_t i = 0; status == CASK_OK && i < recovery->tail_count; i++)
         status = apply_tail(recovery, i);
     load_finish(&recovery->loader);
-    shard->next_sequence =
-        max_u64(max_u64(recovery->max_sequence + 1, recovery->manifest.next_sequence), 1);
-    shard->next_segment = max_u64(recovery->max_id + 1, max_u64(recovery->manifest.next_segment, 1));
+    shard->next_sequence = max_u64(
+        max_u64(recovery->max_sequence + 1, recovery->manifest.next_sequence), 1);
     if (status == CASK_OK && recovery->relist && !shard->env->read_only)
         status = unlink_dropped(recovery);
     shard->dirty = shard->counts.recovered_records > 0;
-    if (shard->sealing_first)
-        shard_ask_for_work(shard, SHARD_WORK_SEAL);
     return status;
 }

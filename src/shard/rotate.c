@@ -4,36 +4,38 @@
 
 #include <stdlib.h>
 
+#define SEALING_MAX 16u
+
 /* ---- the manifest ---------------------------------------------------------------------------- */
 
-static void describe(const struct segment *segment, bool clean, struct manifest_segment *to)
+static void describe(const struct segment *segment, struct manifest_segment *to)
 {
     *to = (struct manifest_segment){.id = segment->id, .predecessor = segment->predecessor};
     if (segment->in_manifest_sealed) {
         to->flags = MANIFEST_SEALED;
         to->length = segment_tail(segment);
         to->checksum = segment->sealed_checksum;
-    } else if (clean) {
+    } else if (segment->clean_length > 0) {
         to->flags = MANIFEST_CLEAN;
-        to->length = segment_tail(segment);
+        to->length = segment->clean_length;
     }
 }
 
 /* In ascending order of ids. Under the lock. */
 static void list_segments(struct shard *shard, const struct segment *adding,
-                          const struct segment *leaving_out, bool clean, struct manifest *manifest)
+                          const struct segment *leaving_out, struct manifest *manifest)
 {
     struct segment *segment = segments_at_or_after(&shard->segments, 0);
 
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
         if (segment != leaving_out)
-            describe(segment, clean, &manifest->segments[manifest->count++]);
+            describe(segment, &manifest->segments[manifest->count++]);
     if (adding)
-        describe(adding, false, &manifest->segments[manifest->count++]);
+        describe(adding, &manifest->segments[manifest->count++]);
 }
 
 int shard_write_manifest(struct shard *shard, const struct segment *adding,
-                         const struct segment *leaving_out, bool clean)
+                         const struct segment *leaving_out)
 {
     struct manifest manifest = {.generation = shard->manifest_generation + 1,
                                 .next_segment = shard->next_segment,
@@ -45,7 +47,7 @@ int shard_write_manifest(struct shard *shard, const struct segment *adding,
     manifest.next_sequence = shard->next_sequence;
     manifest.segments = calloc((size_t)shard->segments.count + 1, sizeof *manifest.segments);
     if (manifest.segments)
-        list_segments(shard, adding, leaving_out, clean, &manifest);
+        list_segments(shard, adding, leaving_out, &manifest);
     pthread_mutex_unlock(&shard->lock);
     if (!manifest.segments)
         return CASK_ENOMEM;
@@ -97,7 +99,7 @@ static void discard(struct shard *shard, struct segment *segment)
 static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
                   struct segment **ret_segment)
 {
-    uint64_t wanted = SEGMENT_HEADER_BYTES + size + SEGMENT_SEAL_BYTES;
+    uint64_t wanted = SEGMENT_HEADER_BYTES + size + SEGMENT_SEAL_BYTES + SEGMENT_HEADROOM_MAX;
     uint64_t capacity = max_u64(shard->config.segment_bytes, wanted);
     int status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
                                 capacity, ret_segment);
@@ -122,7 +124,7 @@ static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor)
         status = create(shard, size, predecessor, &segment);
     if (status != CASK_OK)
         return status;
-    status = shard_write_manifest(shard, segment, NULL, false);
+    status = shard_write_manifest(shard, segment, NULL);
     if (status == CASK_OK) {
         pthread_mutex_lock(&shard->lock);
         status = segments_add(&shard->segments, segment);
@@ -166,6 +168,10 @@ static int append_seal(struct shard *shard)
     put_u64(value, shard->next->id);
     record.value = (struct cask_slice){value, sizeof value};
     size = record_size(&record);
+    status = segment_ensure(active, 0,
+                            false); /* a resumed segment has no blocks behind its tail yet */
+    if (status != CASK_OK)
+        return status;
     status = segment_append(active, &record, &offset);
     if (status == CASK_OK)
         status = segment_commit(active);
@@ -186,10 +192,11 @@ static int append_seal(struct shard *shard)
     return CASK_OK;
 }
 
-static void queue_for_sealing(struct shard *shard, struct segment *segment)
+void shard_queue_for_sealing(struct shard *shard, struct segment *segment)
 {
     segment->sealed = true;
     segment->end_position = shard->position;
+    shard->sealing_count++;
     if (shard->sealing_last)
         shard->sealing_last->next_sealing = segment;
     else
@@ -206,21 +213,38 @@ static int move_on(struct shard *shard)
 
         if (status != CASK_OK)
             return status;
-        queue_for_sealing(shard, shard->active);
+        shard_queue_for_sealing(shard, shard->active);
     }
     shard->active = shard->next;
     shard->next = NULL;
     return CASK_OK;
 }
 
-int shard_make_room(struct shard *shard, uint64_t size)
+/* With too many segments waiting to be sealed, the writer lends a hand: descriptors and the work of
+ * the next open stay bounded. */
+static void help_sealing(struct shard *shard)
 {
+    int status;
+
+    if (shard->sealing_count < SEALING_MAX)
+        return;
+    pthread_mutex_unlock(&shard->lock);
+    status = shard_seal_waiting(shard, false);
+    pthread_mutex_lock(&shard->lock);
+    (void)status; /* told to the log; the segments stay in line */
+}
+
+int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
+{
+    bool keep_headroom = type != RECORD_DELETE;
+
+    help_sealing(shard);
     for (;;) {
         int status = atomic_load_explicit(&shard->failed, memory_order_relaxed);
 
         if (status != CASK_OK)
             return status;
-        if (shard->active && segment_has_room(shard->active, size))
+        if (shard->active && segment_has_room(shard->active, size, keep_headroom))
             return CASK_OK;
         if (shard->next) {
             status = move_on(shard);

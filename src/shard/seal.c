@@ -33,7 +33,7 @@ static void warn(struct shard *shard, uint64_t segment, int status, const char *
 
 static int checksum_file(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
 {
-    uint8_t *chunk = malloc(CHUNK_BYTES);
+    uint8_t *chunk = malloc((size_t)min_u64(CHUNK_BYTES, length) + 1);
     int status = chunk ? CASK_OK : CASK_ENOMEM;
     XXH3_state_t state;
 
@@ -66,7 +66,7 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
         if (status != CASK_OK)
             return status;
     }
-    status = tail_read(shard, segment, NULL, SEGMENT_HEADER_BYTES, length, true, &tail);
+    status = tail_read(shard, segment, SEGMENT_HEADER_BYTES, length, length, true, &tail);
     if (status != CASK_OK)
         return status;
     tail.hint.length = length;
@@ -75,6 +75,30 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
     status = hint_write(&tail.hint, shard->dir, &shard->config, shard->env->shard_bits);
     tail_release(&tail);
     return status;
+}
+
+struct hint_call {
+    struct shard *shard;
+    struct segment *segment;
+    uint64_t checksum;
+    int status;
+};
+
+static void *run_write_hint(void *argument)
+{
+    struct hint_call *call = argument;
+
+    call->status = write_hint(call->shard, call->segment, &call->checksum);
+    return NULL;
+}
+
+static int write_hint_idle(struct shard *shard, struct segment *segment, uint64_t *ret_checksum)
+{
+    struct hint_call call = {.shard = shard, .segment = segment};
+
+    thread_run_idle(run_write_hint, &call);
+    *ret_checksum = call.checksum;
+    return call.status;
 }
 
 static int trim(struct shard *shard, struct segment *segment)
@@ -98,7 +122,7 @@ static int list_as_sealed(struct shard *shard, struct segment *segment, uint64_t
     segment->in_manifest_sealed = true;
     pthread_mutex_unlock(&shard->lock);
     shard->settled_batch = max_u64(settled, segment->max_batch);
-    status = shard_write_manifest(shard, NULL, NULL, false);
+    status = shard_write_manifest(shard, NULL, NULL);
     if (status != CASK_OK) {
         shard->settled_batch = settled;
         pthread_mutex_lock(&shard->lock);
@@ -117,12 +141,10 @@ static int seal(struct shard *shard, struct segment *segment, bool in_background
 
     if (status == CASK_OK)
         status = trim(shard, segment);
-    if (in_background)
-        thread_yield_to_all();
-    if (status == CASK_OK)
+    if (status == CASK_OK && in_background)
+        status = write_hint_idle(shard, segment, &checksum);
+    else if (status == CASK_OK)
         status = write_hint(shard, segment, &checksum);
-    if (in_background)
-        thread_be_normal();
     if (status == CASK_OK) {
         pthread_mutex_lock(&shard->manifest_lock);
         status = list_as_sealed(shard, segment, checksum);
@@ -139,22 +161,12 @@ static void unqueue(struct shard *shard, struct segment *segment)
     if (!shard->sealing_first)
         shard->sealing_last = NULL;
     segment->next_sealing = NULL;
+    shard->sealing_count--;
     segment_let_file_go(segment, shard->config.read_mapped);
     pthread_mutex_unlock(&shard->lock);
     shard_allow_syncs(shard);
 }
 
-/* Writers come first while only a few segments wait: their tails are what a crash costs. */
-static bool can_wait(const struct segment *first)
-{
-    unsigned waiting = 0;
-
-    for (; first; first = first->next_sealing)
-        waiting++;
-    return waiting <= WAITING_MAX;
-}
-
-/* Seals what has been rotated out, oldest first. */
 static int seal_waiting(struct shard *shard, bool in_background)
 {
     for (;;) {
@@ -164,7 +176,8 @@ static int seal_waiting(struct shard *shard, bool in_background)
 
         pthread_mutex_lock(&shard->lock);
         segment = shard->sealing_first;
-        yielding = in_background && can_wait(segment);
+        /* Writers come first while only a few segments wait: these are what a crash costs. */
+        yielding = in_background && shard->sealing_count <= WAITING_MAX;
         pthread_mutex_unlock(&shard->lock);
         if (!segment)
             return CASK_OK;
@@ -177,14 +190,26 @@ static int seal_waiting(struct shard *shard, bool in_background)
     }
 }
 
+int shard_seal_waiting(struct shard *shard, bool in_background)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->seal_lock);
+    status = seal_waiting(shard, in_background);
+    pthread_mutex_unlock(&shard->seal_lock);
+    return status;
+}
+
 void shard_do_work(struct shard *shard, unsigned work)
 {
     int status = CASK_OK;
 
     if (work & SHARD_WORK_PREPARE)
         status = shard_prepare(shard, 0);
+    if (work & SHARD_WORK_COLLAPSE)
+        keydir_use_huge_pages(&shard->index.keydir);
     if (work & SHARD_WORK_SEAL)
-        status = status_first(seal_waiting(shard, true), status);
+        status = status_first(shard_seal_waiting(shard, true), status);
     (void)status; /* told to the log where it matters; a put or the close meets it again */
 }
 
@@ -199,7 +224,7 @@ static int drop_next(struct shard *shard)
 
     if (!next)
         return CASK_OK;
-    status = shard_write_manifest(shard, NULL, next, false);
+    status = shard_write_manifest(shard, NULL, next);
     if (status != CASK_OK)
         return status;
     shard->next = NULL;
@@ -224,8 +249,9 @@ static int close_active(struct shard *shard)
     if (segment_tail(active) > SEGMENT_HEADER_BYTES)
         status = write_hint(shard, active, &checksum);
     if (status == CASK_OK) {
+        active->clean_length = segment_tail(active);
         shard->settled_batch = max_u64(shard->settled_batch, active->max_batch);
-        status = shard_write_manifest(shard, NULL, NULL, true);
+        status = shard_write_manifest(shard, NULL, NULL);
     }
     return status;
 }
@@ -238,7 +264,7 @@ int shard_close(struct shard *shard)
         return CASK_OK;
     status = shard_make_durable(shard, shard->position);
     if (status == CASK_OK)
-        status = seal_waiting(shard, false);
+        status = shard_seal_waiting(shard, false);
     if (status == CASK_OK)
         status = drop_next(shard);
     if (status == CASK_OK)

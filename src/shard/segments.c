@@ -70,6 +70,14 @@ int segments_add(struct segments *segments, struct segment *segment)
     return CASK_OK;
 }
 
+static uint64_t last_before(const struct segments *segments, uint64_t id)
+{
+    while (id > segments->first_id && segments->first_id != 0)
+        if (segments_get(segments, --id))
+            return id;
+    return 0;
+}
+
 void segments_remove(struct segments *segments, uint64_t id)
 {
     struct segments_table *table = atomic_load_explicit(&segments->table, memory_order_relaxed);
@@ -81,8 +89,8 @@ void segments_remove(struct segments *segments, uint64_t id)
         next = segments_at_or_after(segments, id);
         segments->first_id = next ? next->id : 0;
     }
-    if (segments->count == 0)
-        segments->last_id = 0;
+    if (id == segments->last_id)
+        segments->last_id = last_before(segments, id);
 }
 
 struct segment *segments_at_or_after(const struct segments *segments, uint64_t id)

@@ -23,6 +23,8 @@ static int init_locks(struct shard *shard)
     if (failed == 0)
         failed = pthread_mutex_init(&shard->manifest_lock, NULL);
     if (failed == 0)
+        failed = pthread_mutex_init(&shard->seal_lock, NULL);
+    if (failed == 0)
         failed = pthread_mutex_init(&shard->sync_lock, NULL);
     if (failed == 0)
         failed = pthread_mutex_init(&shard->work_lock, NULL);
@@ -62,6 +64,7 @@ void shard_release(struct shard *shard)
     free(shard->depends_on);
     pthread_mutex_destroy(&shard->lock);
     pthread_mutex_destroy(&shard->manifest_lock);
+    pthread_mutex_destroy(&shard->seal_lock);
     pthread_mutex_destroy(&shard->sync_lock);
     pthread_mutex_destroy(&shard->work_lock);
     pthread_cond_destroy(&shard->sync_done);
@@ -92,6 +95,54 @@ static uint32_t tag_of(const struct shard *shard, uint64_t hash)
     return hash_tag(hash, shard->env->shard_bits);
 }
 
+/* A key's entry in the keydir. */
+struct located {
+    struct segment *segment;
+    uint64_t location;
+    uint64_t size;
+    bool expired;
+};
+
+/* Reads a record to learn whose it is. One whose checksum fails may still show its key: then the entry
+ * can be replaced or removed, which is all that is wanted. */
+static int read_for_key(struct shard *shard, uint64_t location, struct record_buffer *buffer,
+                        struct found *ret_found)
+{
+    int status = shard_read_at(shard, location, buffer, ret_found);
+
+    if (status == CASK_ECORRUPT)
+        status = shard_read_unverified(shard, location, buffer, ret_found);
+    return status;
+}
+
+/* Finds a key's entry, the stage being empty. Under the lock. */
+static int locate(struct shard *shard, const struct shard_op *op, struct located *ret_located)
+{
+    uint64_t locations[CANDIDATES];
+    unsigned found = keydir_find(&shard->index.keydir, tag_of(shard, op->hash), locations,
+                                 CANDIDATES);
+    int status = CASK_NOTFOUND;
+
+    for (unsigned i = 0; i < found && i < CANDIDATES && status != CASK_OK; i++) {
+        struct record_buffer buffer;
+        struct found old;
+        int outcome;
+
+        record_buffer_init(&buffer);
+        outcome = read_for_key(shard, locations[i], &buffer, &old);
+        if (outcome != CASK_OK) {
+            status = outcome;
+        } else if (old.record.key.size == op->key.size &&
+                   bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
+            *ret_located = (struct located){old.segment, locations[i], record_size(&old.record),
+                                            record_is_expired(&old.record)};
+            status = CASK_OK;
+        }
+        record_buffer_release(&buffer);
+    }
+    return status;
+}
+
 /* ---- emptying the stage ---------------------------------------------------------------------- */
 
 /* Puts one staged entry into the keydir, in place of the older record of the same key. An old record
@@ -114,7 +165,7 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     if (shard_read_at(shard, entry.location, &fresh_buffer, &fresh) == CASK_OK) {
         for (unsigned i = 0; !same && i < found && i < CANDIDATES; i++) {
             same = locations[i] == entry.location;
-            if (same || shard_read_at(shard, locations[i], &old_buffer, &old) != CASK_OK)
+            if (same || read_for_key(shard, locations[i], &old_buffer, &old) != CASK_OK)
                 continue;
             same = old.record.key.size == fresh.record.key.size &&
                    bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size);
@@ -142,8 +193,8 @@ int shard_drain(struct shard *shard)
         uint64_t location;
 
         if (keydir_find(&index->keydir, tag, &location, 1) > 0) {
-            struct segment *segment =
-                segments_get(&shard->segments, location_segment(location, shard->config.offset_bits));
+            struct segment *segment = segments_get(
+                &shard->segments, location_segment(location, shard->config.offset_bits));
 
             if (segment)
                 segment_prefetch(segment, location_offset(location, shard->config.offset_bits));
@@ -153,6 +204,8 @@ int shard_drain(struct shard *shard)
         status = settle(shard, index_staged_at(index, i));
     if (status == CASK_OK)
         index_clear_stage(index);
+    if (keydir_has_grown(&index->keydir))
+        shard_ask_for_work(shard, SHARD_WORK_COLLAPSE);
     return status;
 }
 
@@ -174,7 +227,7 @@ static int append(struct shard *shard, struct record *record, uint64_t *ret_offs
 
     if (shard->next_sequence >= RECORD_SEQUENCE_MAX)
         return CASK_ENOTSUP;
-    status = segment_ensure(shard->active, size);
+    status = segment_ensure(shard->active, size, record->type == RECORD_PUT);
     if (status != CASK_OK)
         return status;
     record->sequence = shard->next_sequence;
@@ -212,23 +265,44 @@ static uint64_t location_in_active(const struct shard *shard, uint64_t offset)
     return location_make(shard->active->id, offset, shard->config.offset_bits);
 }
 
-/* Room in the log first, since that may let go of the lock; then room in the stage. */
-static int make_ready(struct shard *shard, const struct shard_op *op, bool empty_stage)
+/* Room in the index for what is staged and one more, so that emptying the stage never fails for want
+ * of it. With the budget used up, a key that is there already may still be overwritten. */
+static int make_index_room(struct shard *shard, const struct shard_op *op)
+{
+    struct keydir *keydir = &shard->index.keydir;
+    struct located old;
+    int status;
+
+    if (index_staged(&shard->index) == INDEX_STAGE) {
+        status = shard_drain(shard);
+        if (status != CASK_OK)
+            return status;
+    }
+    if (keydir_has_room(keydir, index_staged(&shard->index) + 1))
+        return CASK_OK;
+    status = shard_drain(shard);
+    if (status == CASK_OK)
+        status = keydir_reserve(keydir, INDEX_STAGE);
+    if (status == CASK_OK || keydir_has_room(keydir, 1))
+        return CASK_OK;
+    return status == CASK_ENOMEM && locate(shard, op, &old) == CASK_OK ? CASK_OK : status;
+}
+
+/* Room in the log first, since that may let go of the lock. */
+static int make_ready(struct shard *shard, const struct shard_op *op)
 {
     uint64_t size = record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
-    int status = shard_make_room(shard, size);
+    int status = shard_make_room(shard, size, op->type);
 
-    if (status == CASK_OK && (empty_stage || index_staged(&shard->index) == INDEX_STAGE))
-        status = shard_drain(shard);
-    return status;
+    if (status == CASK_OK && op->type == RECORD_DELETE)
+        return shard_drain(shard);
+    return status == CASK_OK ? make_index_room(shard, op) : status;
 }
 
 static int append_op(struct shard *shard, const struct shard_op *op, uint64_t *ret_offset)
 {
-    struct record record = {.type = op->type,
-                            .expires_at_ms = op->expires_at_ms,
-                            .key = op->key,
-                            .value = op->value};
+    struct record record = {
+        .type = op->type, .expires_at_ms = op->expires_at_ms, .key = op->key, .value = op->value};
 
     return append(shard, &record, ret_offset);
 }
@@ -239,7 +313,7 @@ int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_posi
     int status;
 
     pthread_mutex_lock(&shard->lock);
-    status = make_ready(shard, op, false);
+    status = make_ready(shard, op);
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
@@ -251,42 +325,10 @@ int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_posi
     return status;
 }
 
-/* The entry of a key in the keydir, the stage being empty. Under the lock. */
-static int locate(struct shard *shard, const struct shard_op *op, uint64_t *ret_location,
-                  struct segment **ret_segment, uint64_t *ret_size, bool *ret_expired)
+static void forget(struct shard *shard, const struct shard_op *op, const struct located *old)
 {
-    uint64_t locations[CANDIDATES];
-    unsigned found = keydir_find(&shard->index.keydir, tag_of(shard, op->hash), locations,
-                                 CANDIDATES);
-    int status = CASK_NOTFOUND;
-
-    for (unsigned i = 0; i < found && i < CANDIDATES && status != CASK_OK; i++) {
-        struct record_buffer buffer;
-        struct found old;
-        int outcome;
-
-        record_buffer_init(&buffer);
-        outcome = shard_read_at(shard, locations[i], &buffer, &old);
-        if (outcome != CASK_OK) {
-            status = outcome;
-        } else if (old.record.key.size == op->key.size &&
-                   bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
-            *ret_location = locations[i];
-            *ret_segment = old.segment;
-            *ret_size = record_size(&old.record);
-            *ret_expired = record_is_expired(&old.record);
-            status = CASK_OK;
-        }
-        record_buffer_release(&buffer);
-    }
-    return status;
-}
-
-static void forget(struct shard *shard, const struct shard_op *op, uint64_t location,
-                   struct segment *segment, uint64_t size)
-{
-    keydir_remove(&shard->index.keydir, tag_of(shard, op->hash), location);
-    shard_count_dead(shard, segment, size);
+    keydir_remove(&shard->index.keydir, tag_of(shard, op->hash), old->location);
+    shard_count_dead(shard, old->segment, old->size);
 }
 
 /* A tombstone is no data: it is dead as soon as it is written. */
@@ -297,24 +339,21 @@ static void count_tombstone(struct shard *shard, const struct shard_op *op)
 
 int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
 {
-    struct segment *segment;
-    uint64_t location;
-    uint64_t size;
+    struct located old;
     uint64_t offset;
-    bool expired = false;
     int status;
 
     pthread_mutex_lock(&shard->lock);
-    status = make_ready(shard, op, true);
+    status = make_ready(shard, op);
     if (status == CASK_OK)
-        status = locate(shard, op, &location, &segment, &size, &expired);
-    if (status == CASK_OK && expired)
+        status = locate(shard, op, &old);
+    if (status == CASK_OK && old.expired)
         status = CASK_NOTFOUND;
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
         count_tombstone(shard, op);
-        forget(shard, op, location, segment, size);
+        forget(shard, op, &old);
         *ret_position = shard->position;
         look_ahead(shard);
     }
@@ -329,7 +368,7 @@ int shard_batch_room(struct shard *shard, uint64_t bytes)
     int status;
 
     pthread_mutex_lock(&shard->lock);
-    status = shard_make_room(shard, bytes);
+    status = shard_make_room(shard, bytes, RECORD_PUT);
     pthread_mutex_unlock(&shard->lock);
     return status;
 }
@@ -340,12 +379,12 @@ int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count)
 
     if (status != CASK_OK)
         return status;
-    if (!shard->active || !segment_has_room(shard->active, bytes))
+    if (!shard->active || !segment_has_room(shard->active, bytes, true))
         return CASK_EBUSY;
     status = shard_drain(shard);
     if (status == CASK_OK)
         status = keydir_reserve(&shard->index.keydir, count + INDEX_STAGE);
-    return status == CASK_OK ? segment_ensure(shard->active, bytes) : status;
+    return status == CASK_OK ? segment_ensure(shard->active, bytes, true) : status;
 }
 
 static int append_end(struct shard *shard, const struct batch_end *end, uint64_t sequence)
@@ -354,8 +393,8 @@ static int append_end(struct shard *shard, const struct batch_end *end, uint64_t
     struct record record = {.type = RECORD_BATCH_END, .sequence = sequence};
     uint64_t offset;
 
-    record.value =
-        (struct cask_slice){value, batch_end_encode(end, shard->config.shard_count, value)};
+    record.value = (struct cask_slice){value,
+                                       batch_end_encode(end, shard->config.shard_count, value)};
     return segment_append(shard->active, &record, &offset);
 }
 
@@ -400,10 +439,7 @@ void shard_batch_undo(struct shard *shard, uint64_t tail)
 /* Puts are staged, deletes settled at once; the stage is emptied before it overflows. */
 static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t offset)
 {
-    struct segment *segment;
-    uint64_t location;
-    uint64_t size;
-    bool expired;
+    struct located old;
     int status = CASK_OK;
 
     if (op->type == RECORD_DELETE || index_staged(&shard->index) == INDEX_STAGE)
@@ -412,8 +448,8 @@ static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t 
         shard_fail(shard, status, "indexing a batch");
     } else if (op->type == RECORD_DELETE) {
         count_tombstone(shard, op);
-        if (locate(shard, op, &location, &segment, &size, &expired) == CASK_OK)
-            forget(shard, op, location, segment, size);
+        if (locate(shard, op, &old) == CASK_OK)
+            forget(shard, op, &old);
     } else {
         index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
     }

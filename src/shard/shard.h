@@ -11,7 +11,7 @@
  *  6. A write is durable when `synced` has reached its position and the same holds for the shards
  *     that it depends on (batches across shards).
  *
- * Lock order: manifest_lock before lock; locks of several shards in ascending order of shards;
+ * Lock order: seal_lock, manifest_lock, lock; locks of several shards in ascending order of shards;
  * sync_lock and work_lock are leaves. No file is read, written or synced under `lock`, but for the
  * append itself, the blocks it needs, and old records that a drain or a delete proves.
  */
@@ -26,6 +26,8 @@
 #include "index/index.h"
 #include "shard/manifest.h"
 #include "shard/segments.h"
+
+#define SHARDS_MAX 256u
 
 /* What the shards of a store have in common. */
 struct shard_env {
@@ -45,7 +47,7 @@ struct shard_env {
     _Atomic uint64_t batch_number; /* the last one given out */
 };
 
-enum shard_work { SHARD_WORK_PREPARE = 1, SHARD_WORK_SEAL = 2 };
+enum shard_work { SHARD_WORK_PREPARE = 1, SHARD_WORK_SEAL = 2, SHARD_WORK_COLLAPSE = 4 };
 
 struct shard_counts {
     uint64_t live_bytes;
@@ -76,7 +78,9 @@ struct shard {
     struct shard_counts counts;
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
-    uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
+    unsigned sealing_count;
+    pthread_mutex_t seal_lock; /* one sealer at a time; before manifest_lock */
+    uint64_t *depends_on;      /* by shard: position that must be durable there too; NULL if none */
 
     pthread_mutex_t manifest_lock;
     uint64_t manifest_generation;
@@ -143,7 +147,10 @@ void shard_fail(struct shard *shard, int status, const char *doing);
 
 /* Makes sure that `size` more bytes fit into the active segment. Called with the lock held, which it
  * may let go of for a while; returns with it held. */
-CHECKED int shard_make_room(struct shard *shard, uint64_t size);
+CHECKED int shard_make_room(struct shard *shard, uint64_t size, enum record_type type);
+
+/* Puts a segment that takes no more records in line for sealing. Under the lock. */
+void shard_queue_for_sealing(struct shard *shard, struct segment *segment);
 
 /* Makes an empty segment for `size` bytes ready to be moved on to, unless there is one. Without the
  * lock. */
@@ -152,7 +159,7 @@ CHECKED int shard_prepare(struct shard *shard, uint64_t size);
 /* Writes the manifest as things are, with `adding` (may be NULL) or without `leaving_out`. Under
  * manifest_lock, not under lock. */
 CHECKED int shard_write_manifest(struct shard *shard, const struct segment *adding,
-                                 const struct segment *leaving_out, bool clean);
+                                 const struct segment *leaving_out);
 
 /* ---- reading (read.c) ---- */
 
@@ -175,6 +182,13 @@ void shard_prefetch_record(const struct shard *shard, uint64_t hash);
 CHECKED int shard_read_at(const struct shard *shard, uint64_t location,
                           struct record_buffer *buffer, struct found *ret_found);
 
+/* The same without its checksum: what is found is a guess. */
+CHECKED int shard_read_unverified(const struct shard *shard, uint64_t location,
+                                  struct record_buffer *buffer, struct found *ret_found);
+
+/* Tells the log of a record that could not be read. */
+void shard_report_unreadable(const struct shard *shard, uint64_t location, int status);
+
 bool record_is_expired(const struct record *record);
 
 /* ---- durability (sync.c) ---- */
@@ -194,6 +208,10 @@ void shard_allow_syncs(struct shard *shard);
 
 /* Does what is due: prepares a next segment, seals those rotated out (hint, manifest). */
 void shard_do_work(struct shard *shard, unsigned work);
+
+/* Seals what has been rotated out, oldest first; a writer that finds too much of it waiting does so
+ * too. */
+CHECKED int shard_seal_waiting(struct shard *shard, bool in_background);
 
 /* Seals what waits for it, makes all durable, writes the hint of the active segment. */
 CHECKED int shard_close(struct shard *shard);

@@ -118,12 +118,10 @@ static bool add_dependencies(struct shard *shard, uint64_t *wanted)
 static int sync_with_others(struct shard *shard, uint64_t position)
 {
     struct shard_env *env = shard->env;
-    uint64_t *wanted = calloc(env->shard_count, sizeof *wanted);
+    uint64_t wanted[SHARDS_MAX] = {0};
     bool more = true;
     int status = CASK_OK;
 
-    if (!wanted)
-        return CASK_ENOMEM;
     wanted[shard->number] = position;
     while (more) {
         more = false;
@@ -134,7 +132,6 @@ static int sync_with_others(struct shard *shard, uint64_t position)
     for (uint32_t i = 0; i < env->shard_count && status == CASK_OK; i++)
         if (wanted[i] > 0)
             status = sync_shard(&env->shards[i], wanted[i]);
-    free(wanted);
     return status;
 }
 

@@ -50,8 +50,8 @@ static int note_batch(struct walk *walk, const struct batch_end *end)
         tail->batches = grown;
         tail->batch_room = room;
     }
-    tail->batches[tail->batch_count++] =
-        (struct tail_batch){walk->batch_offset, walk->batch_first_entry, *end};
+    tail->batches[tail->batch_count++] = (struct tail_batch){walk->batch_offset,
+                                                             walk->batch_first_entry, *end};
     tail->hint.max_batch = max_u64(tail->hint.max_batch, end->number);
     return CASK_OK;
 }
@@ -103,18 +103,35 @@ static int take(struct walk *walk, const struct record *record, uint64_t offset)
 /* Something that is no record stands at the scan's place: is there a record behind it? */
 static int skip_bad(struct walk *walk, bool *ret_more)
 {
+    struct tail *tail = walk->tail;
     uint64_t at = walk->scan.at;
+    uint64_t last;
     int status = scan_resync(&walk->scan);
 
     *ret_more = status == CASK_OK;
-    walk->tail->bad_bytes += (*ret_more ? walk->scan.at : walk->scan.end) - at;
-    if (*ret_more) {
+    if (status == CASK_OK || (status == CASK_NOTFOUND && at < tail->settled)) {
         drop_open_batch(walk);
-        walk->tail->damaged = true;
+        tail->damaged = true;
+        tail->bad_bytes += min_u64(walk->scan.at, walk->scan.end) - at;
         return CASK_OK;
     }
+    if (status != CASK_NOTFOUND)
+        return status;
     walk->scan.at = at;
-    return status == CASK_NOTFOUND ? CASK_OK : status;
+    scan_forget(&walk->scan);
+    status = scan_last_byte(&walk->scan, &last);
+    tail->bad_bytes += last - at;
+    return status;
+}
+
+/* A torn tail, of which nothing is kept. */
+static int measure_bad(struct walk *walk)
+{
+    uint64_t last;
+    int status = scan_last_byte(&walk->scan, &last);
+
+    walk->tail->bad_bytes += last - walk->scan.at;
+    return status;
 }
 
 /* Beside a live writer, what does not validate may just be on its way: look again for a while. */
@@ -147,18 +164,19 @@ static int walk_all(struct walk *walk, bool skip_damage)
             more = !walk->tail->sealed;
         } else if (status == CASK_OK && look_again(walk, outcome, &looks)) {
             more = true;
-        } else if (status == CASK_OK && outcome != RECORD_NONE && skip_damage) {
+        } else if (status == CASK_OK && (walk->scan.at < walk->tail->settled ||
+                                         (outcome != RECORD_NONE && skip_damage))) {
             status = skip_bad(walk, &more);
         } else if (status == CASK_OK && outcome != RECORD_NONE) {
-            walk->tail->bad_bytes = walk->scan.end - walk->scan.at;
+            status = measure_bad(walk);
         }
         if (status != CASK_OK || !more)
             return status;
     }
 }
 
-int tail_read(struct shard *shard, struct segment *segment, struct io_file *file, uint64_t from,
-              uint64_t end, bool skip_damage, struct tail *ret_tail)
+int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
+              uint64_t settled, bool skip_damage, struct tail *ret_tail)
 {
     struct walk walk = {.shard = shard, .tail = ret_tail};
     int status = CASK_OK;
@@ -166,11 +184,12 @@ int tail_read(struct shard *shard, struct segment *segment, struct io_file *file
     memset(ret_tail, 0, sizeof *ret_tail);
     ret_tail->segment = segment;
     ret_tail->from = from;
+    ret_tail->settled = min_u64(settled, end);
     hint_init(&ret_tail->hint, segment->id);
-    if (!file && segment->sealed && segment->map)
+    if (segment->sealed && segment->map)
         scan_init_mapped(&walk.scan, segment, from, end);
     else
-        status = scan_init(&walk.scan, segment, file, from, end);
+        status = scan_init(&walk.scan, segment, NULL, from, end);
     if (status == CASK_OK)
         status = walk_all(&walk, skip_damage);
     scan_release(&walk.scan);

@@ -27,7 +27,8 @@ struct tail {
     uint64_t batch_count;
     uint64_t batch_room;
     uint64_t from;
-    uint64_t end;          /* of what is valid */
+    uint64_t settled; /* below this it was durable: what is bad there is damage, no torn tail */
+    uint64_t end;     /* of what is valid */
     uint64_t max_sequence; /* of all records, seals and batch ends too */
     uint64_t records;
     uint64_t bad_bytes; /* something that is no record stands behind `end`, or was skipped */
@@ -36,10 +37,11 @@ struct tail {
     bool shortened;     /* the file ends before what its hint covers */
 };
 
-/* Reads [from, end) of a segment. skip_damage: go on behind what does not validate, noting it,
- * wherever a record follows that does. */
-CHECKED int tail_read(struct shard *shard, struct segment *segment, struct io_file *file,
-                      uint64_t from, uint64_t end, bool skip_damage, struct tail *ret_tail);
+/* Reads [from, end) of a segment, of which what lies below `settled` was durable. skip_damage: go on
+ * behind what does not validate, noting it, wherever a record follows that does; below `settled` that
+ * is done in any case. */
+CHECKED int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
+                      uint64_t settled, bool skip_damage, struct tail *ret_tail);
 void tail_release(struct tail *tail);
 
 /* Cuts the tail at offset: what begins there or behind no longer counts. */

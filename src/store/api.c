@@ -165,8 +165,7 @@ int cask_batch_create(struct cask_db *db, struct cask_batch **ret_batch)
 static int batch_op(struct cask_batch *batch, struct cask_slice key, struct cask_slice value,
                     uint64_t expires_at_ms, enum record_type type)
 {
-    struct shard_op op = {
-        .key = key, .value = value, .expires_at_ms = expires_at_ms, .type = type};
+    struct shard_op op = {.key = key, .value = value, .expires_at_ms = expires_at_ms, .type = type};
     int status;
 
     if (!batch)

@@ -4,7 +4,6 @@
 
 #define BLOCK_BYTES ((size_t)64 << 10)
 #define OPS_MAX 0x7fffffffu
-#define PART_BYTES_MAX ((uint64_t)256 << 20)
 
 /* ---- collecting ------------------------------------------------------------------------------ */
 
@@ -136,8 +135,7 @@ static void split(struct cask_batch *batch)
         struct batch_part *part = &batch->parts[hash_shard(op->hash, db->env.shard_bits)];
 
         part->count++;
-        part->bytes +=
-            record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
+        part->bytes += record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
     }
     for (uint32_t i = 0; i < shard_count; i++) {
         batch->parts[i].shard = i;
@@ -146,8 +144,7 @@ static void split(struct cask_batch *batch)
         batch->parts[i].count = 0;
     }
     for (uint32_t i = 0; i < batch->count; i++) {
-        struct batch_part *part =
-            &batch->parts[hash_shard(batch->ops[i].hash, db->env.shard_bits)];
+        struct batch_part *part = &batch->parts[hash_shard(batch->ops[i].hash, db->env.shard_bits)];
 
         batch->order[part->first + part->count++] = i;
     }
@@ -247,8 +244,8 @@ static void publish_all(struct cask_batch *batch, const struct batch_end *end)
     for (uint32_t i = 0; i < batch->part_count; i++)
         for (uint32_t j = 0; j < batch->part_count; j++)
             if (i != j)
-                shard_of(batch, i)->depends_on[shard_of(batch, j)->number] =
-                    shard_of(batch, j)->position;
+                shard_of(batch, i)->depends_on[shard_of(batch, j)->number] = shard_of(batch, j)
+                                                                                 ->position;
 }
 
 /* Which shards take part, and how much the end will add to each part. */
@@ -271,8 +268,10 @@ static struct batch_end plan_end(struct cask_batch *batch)
 
 static int check_sizes(const struct cask_batch *batch)
 {
+    uint64_t reach = (uint64_t)RECORD_ALIGNMENT << batch->db->config.offset_bits;
+
     for (uint32_t i = 0; i < batch->part_count; i++)
-        if (batch->parts[i].bytes > PART_BYTES_MAX && batch->parts[i].count > 1)
+        if (batch->parts[i].count > 1 && SEGMENT_HEADER_BYTES + batch->parts[i].bytes > reach)
             return CASK_ETOOBIG;
     return CASK_OK;
 }

@@ -5,13 +5,6 @@
 
 #define LOCK_NAME "LOCK"
 
-/* What this open has made, to be undone if it fails. */
-struct made {
-    bool directory;
-    bool lock;
-    bool superblock;
-};
-
 static int tell(struct cask_db *db, int status, const char *name, const char *what)
 {
     report(&db->env.reporter, CASK_LOG_ERROR, "%s%s%s: %s", db->path, *name ? "/" : "", name,
@@ -19,7 +12,7 @@ static int tell(struct cask_db *db, int status, const char *name, const char *wh
     return status;
 }
 
-static int open_path(struct cask_db *db, bool may_create, struct made *made)
+static int open_path(struct cask_db *db, bool may_create, struct directory_made *made)
 {
     int status = io_dir_open(db->path, &db->dir);
 
@@ -58,7 +51,7 @@ static int check_empty(struct cask_db *db)
     return CASK_OK;
 }
 
-static int take_lock(struct cask_db *db, struct made *made)
+static int take_lock(struct cask_db *db, struct directory_made *made)
 {
     struct io_file *existing;
     int status = io_dir_writable(db->dir);
@@ -86,8 +79,8 @@ static int read_superblock(struct cask_db *db, struct superblock *ret_superblock
 }
 
 /* Under the lock: another process may have come first. */
-static int create(struct cask_db *db, const struct cask_options *options, struct made *made,
-                  struct superblock *ret_superblock)
+static int create(struct cask_db *db, const struct cask_options *options,
+                  struct directory_made *made, struct superblock *ret_superblock)
 {
     int status = read_superblock(db, ret_superblock);
 
@@ -100,8 +93,8 @@ static int create(struct cask_db *db, const struct cask_options *options, struct
     return status == CASK_OK ? CASK_OK : tell(db, status, SUPERBLOCK_NAME, NULL);
 }
 
-static int open_or_create(struct cask_db *db, const struct cask_options *options, struct made *made,
-                          struct superblock *ret_superblock)
+static int open_or_create(struct cask_db *db, const struct cask_options *options,
+                          struct directory_made *made, struct superblock *ret_superblock)
 {
     bool may_create = options->create != CASK_CREATE_NEVER;
     int status = open_path(db, may_create, made);
@@ -125,8 +118,9 @@ static int open_or_create(struct cask_db *db, const struct cask_options *options
 }
 
 /* Whatever cannot be removed now is what check_empty() allows for. */
-static void undo(struct cask_db *db, const struct made *made)
+void directory_undo(struct cask_db *db)
 {
+    const struct directory_made *made = &db->made;
     int status = CASK_OK;
 
     if (made->superblock) {
@@ -144,12 +138,7 @@ static void undo(struct cask_db *db, const struct made *made)
 int directory_open(struct cask_db *db, const struct cask_options *options,
                    struct superblock *ret_superblock)
 {
-    struct made made = {false, false, false};
-    int status = open_or_create(db, options, &made, ret_superblock);
-
-    if (status != CASK_OK)
-        undo(db, &made);
-    return status;
+    return open_or_create(db, options, &db->made, ret_superblock);
 }
 
 void directory_close(struct cask_db *db)

@@ -73,12 +73,12 @@ static int fetch_locked(struct cask_iter *iter, struct shard *shard)
         return CASK_ERANGE;
     for (size_t i = 0; i < count; i++) {
         uint64_t location = iter->fetched[i].location;
-        struct segment *segment =
-            segments_get(&shard->segments, location_segment(location, offset_bits));
+        struct segment *segment = segments_get(&shard->segments,
+                                               location_segment(location, offset_bits));
 
         if (segment)
             segment_pin(segment);
-        iter->entries[i] = (struct iter_entry){location_offset(location, offset_bits), segment};
+        iter->entries[i] = (struct iter_entry){location, segment};
     }
     iter->count = count;
     iter->from = next;
@@ -107,6 +107,7 @@ static int fetch(struct cask_iter *iter)
 int iter_next(struct cask_iter *iter, struct cask_entry *ret_entry)
 {
     const struct log_config *config = &iter->db->config;
+    unsigned offset_bits = config->offset_bits;
 
     for (;;) {
         const struct iter_entry *entry;
@@ -122,12 +123,15 @@ int iter_next(struct cask_iter *iter, struct cask_entry *ret_entry)
             continue;
         }
         entry = &iter->entries[iter->at++];
-        if (!entry->segment)
-            return CASK_ECORRUPT;
-        status = segment_read(entry->segment, entry->offset, config->read_mapped,
-                              config->verify_reads, &iter->buffer, &record);
-        if (status != CASK_OK)
+        status = entry->segment
+                     ? segment_read(entry->segment, location_offset(entry->location, offset_bits),
+                                    config->read_mapped, config->verify_reads, &iter->buffer,
+                                    &record)
+                     : CASK_ECORRUPT;
+        if (status != CASK_OK) {
+            shard_report_unreadable(&iter->db->shards[iter->shard], entry->location, status);
             return status;
+        }
         if (record_is_expired(&record))
             continue;
         *ret_entry = (struct cask_entry){record.key, record.value, record.expires_at_ms};

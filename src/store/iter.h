@@ -11,7 +11,7 @@
 #include "store/store.h"
 
 struct iter_entry {
-    uint64_t offset;
+    uint64_t location;
     struct segment *segment; /* NULL: its file is gone */
 };
 

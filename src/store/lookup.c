@@ -2,15 +2,8 @@
 
 #include <stdlib.h>
 
-#define GROUP 32u /* keys whose misses are overlapped: about what a core keeps in flight twice over */
-
-static int tell(struct cask_db *db, const struct shard *shard, int status)
-{
-    if (status == CASK_ECORRUPT || status == CASK_EIO)
-        report(&db->env.reporter, CASK_LOG_ERROR, "%s/shard-%03u: reading a record: %s", db->path,
-               (unsigned)shard->number, cask_strerror(status));
-    return status;
-}
+#define GROUP                                                                                      \
+    32u /* keys whose misses are overlapped: about what a core keeps in flight twice over */
 
 int lookup_exists(struct cask_db *db, struct cask_slice key)
 {
@@ -25,7 +18,7 @@ int lookup_exists(struct cask_db *db, struct cask_slice key)
     status = shard_find(shard, hash, key, &buffer, &found);
     record_buffer_release(&buffer);
     epoch_leave(guard);
-    return tell(db, shard, status);
+    return status;
 }
 
 static int copy_out(const struct record *record, void *buffer, size_t capacity, size_t *ret_size)
@@ -53,7 +46,7 @@ static int get_hashed(struct cask_db *db, uint64_t hash, struct cask_slice key, 
         status = copy_out(&found.record, buffer, capacity, ret_size);
     record_buffer_release(&read_buffer);
     epoch_leave(guard);
-    return tell(db, shard, status);
+    return status;
 }
 
 int lookup_get(struct cask_db *db, struct cask_slice key, void *buffer, size_t capacity,
@@ -99,7 +92,7 @@ int lookup_view(struct cask_db *db, struct cask_slice key, struct cask_view *ret
     }
     record_buffer_release(&buffer);
     epoch_leave(guard);
-    return tell(db, shard, status);
+    return status;
 }
 
 void lookup_view_release(struct cask_view *view)

@@ -2,7 +2,6 @@
 #include "store/store.h"
 
 #define SHARDS_DEFAULT 16u
-#define SHARDS_MAX 256u
 #define INDEX_MEMORY_DEFAULT ((uint64_t)1 << 30)
 #define INDEX_MEMORY_MIN ((uint64_t)1 << 20)
 #define INDEX_MEMORY_MAX ((uint64_t)1 << 40)
@@ -39,8 +38,8 @@ static const char *bad_number(const struct cask_options *options)
 
     if (shards > SHARDS_MAX || (shards & (shards - 1)) != 0)
         return "shard_count must be a power of two from 1 to 256";
-    if (options->index_memory != 0 && (options->index_memory < INDEX_MEMORY_MIN ||
-                                       options->index_memory > INDEX_MEMORY_MAX))
+    if (options->index_memory != 0 &&
+        (options->index_memory < INDEX_MEMORY_MIN || options->index_memory > INDEX_MEMORY_MAX))
         return "index_memory must be from 1 MiB to 1 TiB";
     if (options->segment_bytes != 0 &&
         (options->segment_bytes < SEGMENT_MIN || options->segment_bytes > SEGMENT_MAX))
@@ -49,8 +48,8 @@ static const char *bad_number(const struct cask_options *options)
         return "sync_interval_ms must be at most 3,600,000";
     if (options->sync_interval_ms != 0 && options->sync_mode != CASK_SYNC_INTERVAL)
         return "sync_interval_ms goes with CASK_SYNC_INTERVAL only";
-    if (options->read_only && (options->create == CASK_CREATE_IF_MISSING ||
-                               options->create == CASK_CREATE_NEW))
+    if (options->read_only &&
+        (options->create == CASK_CREATE_IF_MISSING || options->create == CASK_CREATE_NEW))
         return "a store cannot be created by a read-only open";
     return NULL;
 }

@@ -34,6 +34,7 @@ static void release(struct cask_db *db)
 static struct cask_db *allocate(const char *path, const struct cask_options *options)
 {
     struct cask_db *db = aligned_alloc(64, align_up(sizeof *db, 64));
+    pthread_condattr_t monotonic;
 
     if (!db)
         return NULL;
@@ -46,7 +47,10 @@ static struct cask_db *allocate(const char *path, const struct cask_options *opt
     }
     pthread_mutex_init(&db->workers_lock, NULL);
     pthread_mutex_init(&db->sync_lock, NULL);
-    pthread_cond_init(&db->sync_wanted, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&db->sync_wanted, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     db->env.path = db->path;
     db->env.reporter = (struct reporter){options->log, options->log_context};
     return db;
@@ -81,9 +85,9 @@ static void configure(struct cask_db *db, const struct cask_options *options,
     memcpy(db->config.uuid, superblock->uuid, sizeof db->config.uuid);
     db->config.shard_count = superblock->shard_count;
     db->config.offset_bits = superblock->offset_bits;
-    db->config.write_mapped =
-        options->write_mode == CASK_WRITE_MAPPED ||
-        (options->write_mode == CASK_WRITE_DEFAULT && options->sync_mode != CASK_SYNC_ALWAYS);
+    db->config.write_mapped = options->write_mode == CASK_WRITE_MAPPED ||
+                              (options->write_mode == CASK_WRITE_DEFAULT &&
+                               options->sync_mode != CASK_SYNC_ALWAYS);
     db->config.write_fallback = options->write_mode == CASK_WRITE_DEFAULT;
     db->config.read_mapped = options->read_mode == CASK_READ_MAPPED;
     db->config.verify_reads = options->verify_reads == CASK_SWITCH_ON;
@@ -275,7 +279,7 @@ static void *sync_run(void *argument)
         struct timespec until;
         int status;
 
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += db->sync_interval_ms / 1000;
         until.tv_nsec += (long)(db->sync_interval_ms % 1000) * 1000000;
         if (until.tv_nsec >= 1000000000) {
@@ -331,12 +335,14 @@ void store_wake_worker(struct cask_db *db, struct shard *shard)
 
 /* ---- opening and closing --------------------------------------------------------------------- */
 
-static int open_once(const char *path, const struct cask_options *options, struct cask_db **ret_db)
+static int open_once(const char *path, const struct cask_options *options, struct cask_db **ret_db,
+                     bool *ret_recovering)
 {
     struct cask_db *db = allocate(path, options);
     struct superblock superblock;
     int status;
 
+    *ret_recovering = false;
     if (!db)
         return CASK_ENOMEM;
     status = pages_fork_mark(&db->fork_mark);
@@ -350,11 +356,13 @@ static int open_once(const char *path, const struct cask_options *options, struc
     }
     if (status == CASK_OK)
         status = make_shards(db);
+    *ret_recovering = status == CASK_OK;
     if (status == CASK_OK)
         status = recover(db);
     if (status == CASK_OK)
         status = start_sync_thread(db);
     if (status != CASK_OK) {
+        directory_undo(db);
         release(db);
         return status;
     }
@@ -362,18 +370,23 @@ static int open_once(const char *path, const struct cask_options *options, struc
     return CASK_OK;
 }
 
-/* A read-only open takes no lock, so a live writer may change things under it: then it starts again,
- * and gives up in the end. A store that is really damaged fails each time. */
+/* A read-only open takes no lock, so a live writer may change things under it while it recovers: then
+ * it starts again, without telling the same things twice, and gives up in the end. */
 int store_open(const char *path, const struct cask_options *options, struct cask_db **ret_db)
 {
     struct timespec pause = {0, READ_ONLY_PAUSE_NS};
-    int status = open_once(path, options, ret_db);
+    struct cask_options quiet = *options;
+    bool recovering;
+    int status = open_once(path, options, ret_db, &recovering);
 
-    for (int i = 1; options->read_only && i < READ_ONLY_TRIES &&
+    quiet.log = NULL;
+    for (int i = 1; options->read_only && recovering && i < READ_ONLY_TRIES &&
                     (status == CASK_NOTFOUND || status == CASK_ECORRUPT);
          i++) {
         nanosleep(&pause, NULL);
-        status = open_once(path, options, ret_db);
+        status = open_once(path, &quiet, ret_db, &recovering);
+        if (status == CASK_OK)
+            (*ret_db)->env.reporter = (struct reporter){options->log, options->log_context};
     }
     return status == CASK_NOTFOUND ? CASK_EBUSY : status;
 }

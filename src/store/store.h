@@ -12,6 +12,13 @@
 #include "merge/worker.h"
 #include "store/superblock.h"
 
+/* What an open has made, to be undone if it fails. */
+struct directory_made {
+    bool directory;
+    bool lock;
+    bool superblock;
+};
+
 struct cask_db {
     struct shard_env env;
     struct log_config config;
@@ -20,6 +27,7 @@ struct cask_db {
     pthread_mutex_t workers_lock;
     struct io_dir *dir;
     struct io_file *lock;
+    struct directory_made made;
     char *path;
     const volatile uint8_t *fork_mark; /* reads 0 in a forked child */
 
@@ -51,9 +59,11 @@ CHECKED int store_sync(struct cask_db *db);
 #define DIRECTORY_PROBE_TMP "probe.tmp"
 
 /* The directory part of open (directory.c): opens path, creating the store if that is asked for,
- * and takes the lock. On an error all of it is undone. */
+ * and takes the lock. If it fails, or the open does later on, directory_undo() takes back what it made
+ * and closes; after directory_close() or that, nothing is left open. */
 CHECKED int directory_open(struct cask_db *db, const struct cask_options *options,
                            struct superblock *ret_superblock);
+void directory_undo(struct cask_db *db);
 void directory_close(struct cask_db *db);
 
 static inline struct shard *store_shard_of(struct cask_db *db, uint64_t hash)

@@ -15,8 +15,7 @@
 
 static const char magic[8] = {'C', 'A', 'S', 'K', 'A', 'D', 'E', '1'};
 
-int superblock_make(uint32_t shard_count, uint64_t segment_bytes,
-                    struct superblock *ret_superblock)
+int superblock_make(uint32_t shard_count, uint64_t segment_bytes, struct superblock *ret_superblock)
 {
     unsigned bits = LOCATION_OFFSET_BITS_MIN;
     int status;

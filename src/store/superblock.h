@@ -37,7 +37,6 @@ CHECKED int superblock_write(const struct superblock *superblock, struct io_dir 
 CHECKED int superblock_read(struct io_dir *dir, struct superblock *ret_superblock);
 
 /* The same from bytes in memory. */
-CHECKED int superblock_parse(const uint8_t *bytes, size_t size,
-                             struct superblock *ret_superblock);
+CHECKED int superblock_parse(const uint8_t *bytes, size_t size, struct superblock *ret_superblock);
 
 #endif

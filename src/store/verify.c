@@ -28,6 +28,7 @@ struct events {
 struct target {
     struct segment *segment;
     uint64_t end;
+    bool sealed; /* in the manifest, with its checksum */
 };
 
 struct check {
@@ -35,7 +36,7 @@ struct check {
     struct shard *shard;
     struct target *targets;
     size_t target_count;
-    struct events missing;    /* puts the index does not know */
+    struct events missing; /* puts the index does not know */
     struct events tombstones;
     uint64_t problems;
     cask_progress_fn progress;
@@ -91,7 +92,8 @@ static int note_targets(struct check *check)
     segment = check->targets ? segments_at_or_after(&shard->segments, 0) : NULL;
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
         segment_pin(segment);
-        check->targets[check->target_count++] = (struct target){segment, segment_tail(segment)};
+        check->targets[check->target_count++] = (struct target){segment, segment_tail(segment),
+                                                                segment->in_manifest_sealed};
     }
     pthread_mutex_unlock(&shard->lock);
     return check->targets ? status : CASK_ENOMEM;
@@ -191,7 +193,7 @@ static int walk(struct check *check, struct io_file *file, const struct target *
 
 static int checksum_of(struct io_file *file, uint64_t length, uint64_t *ret_checksum)
 {
-    uint8_t *chunk = malloc(CHUNK_BYTES);
+    uint8_t *chunk = malloc((size_t)min_u64(CHUNK_BYTES, length) + 1);
     int status = chunk ? CASK_OK : CASK_ENOMEM;
     XXH3_state_t state;
 
@@ -238,7 +240,6 @@ static int check_sealed(struct check *check, struct io_file *file, const struct 
 static int check_segment(struct check *check, const struct target *target)
 {
     struct io_file *file;
-    bool sealed;
     int status = open_file(check, target->segment, &file);
 
     if (status == CASK_NOTFOUND) {
@@ -249,10 +250,7 @@ static int check_segment(struct check *check, const struct target *target)
         return status;
     if (target->segment->header_damaged)
         problem(check, target->segment->id, "data", 0, "the segment's header is damaged");
-    pthread_mutex_lock(&check->shard->lock);
-    sealed = target->segment->in_manifest_sealed;
-    pthread_mutex_unlock(&check->shard->lock);
-    if (sealed)
+    if (target->sealed)
         status = check_sealed(check, file, target);
     if (status == CASK_OK)
         status = walk(check, file, target, SEGMENT_HEADER_BYTES, false);
@@ -262,20 +260,24 @@ static int check_segment(struct check *check, const struct target *target)
 
 /* ---- the index ------------------------------------------------------------------------------- */
 
-static void check_entry(struct check *check, struct keydir_entry entry)
+static int check_entry(struct check *check, struct keydir_entry entry)
 {
     unsigned offset_bits = check->shard->config.offset_bits;
     struct record_buffer buffer;
     struct found found;
+    int status;
 
     record_buffer_init(&buffer);
-    if (shard_read_at(check->shard, entry.location, &buffer, &found) != CASK_OK ||
-        found.record.type != RECORD_PUT ||
-        hash_tag(store_hash(check->db, found.record.key), check->db->env.shard_bits) != entry.tag)
+    status = shard_read_at(check->shard, entry.location, &buffer, &found);
+    if (status == CASK_ECORRUPT ||
+        (status == CASK_OK &&
+         (found.record.type != RECORD_PUT || hash_tag(store_hash(check->db, found.record.key),
+                                                      check->db->env.shard_bits) != entry.tag)))
         problem(check, location_segment(entry.location, offset_bits), "data",
                 location_offset(entry.location, offset_bits),
                 "the index names a record that does not validate");
     record_buffer_release(&buffer);
+    return status == CASK_ECORRUPT ? CASK_OK : status;
 }
 
 /* Every entry of the index leads to a record; a part of it at a time under the lock. */
@@ -285,8 +287,9 @@ static int check_index(struct check *check)
     size_t room = COLLECT_ROOM;
     struct keydir_entry *entries = malloc(room * sizeof *entries);
     uint64_t from = 0;
+    int status = CASK_OK;
 
-    while (entries && from <= UINT32_MAX) {
+    while (entries && status == CASK_OK && from <= UINT32_MAX) {
         struct epoch_guard guard = epoch_enter(&check->db->env.epoch);
         uint64_t next;
         size_t count;
@@ -294,8 +297,8 @@ static int check_index(struct check *check)
         pthread_mutex_lock(&shard->lock);
         count = keydir_collect(&shard->index.keydir, from, entries, room, &next);
         pthread_mutex_unlock(&shard->lock);
-        for (size_t i = 0; i < count; i++)
-            check_entry(check, entries[i]);
+        for (size_t i = 0; status == CASK_OK && i < count; i++)
+            status = check_entry(check, entries[i]);
         epoch_leave(guard);
         if (next == from) {
             free(entries);
@@ -304,8 +307,10 @@ static int check_index(struct check *check)
         }
         from = next;
     }
+    if (!entries)
+        return CASK_ENOMEM;
     free(entries);
-    return entries ? CASK_OK : CASK_ENOMEM;
+    return status;
 }
 
 static int by_hash_and_sequence(const void *a, const void *b)
@@ -384,8 +389,10 @@ static int check_shard(struct check *check)
         return CASK_OK; /* nothing was ever written here */
     status = note_targets(check);
     for (size_t i = 0; status == CASK_OK && i < check->target_count; i++) {
-        last_id = check->targets[i].segment->id;
-        last_end = check->targets[i].end;
+        if (check->targets[i].end > SEGMENT_HEADER_BYTES) { /* the next one is empty still */
+            last_id = check->targets[i].segment->id;
+            last_end = check->targets[i].end;
+        }
         status = check_segment(check, &check->targets[i]);
     }
     forget_targets(check);
