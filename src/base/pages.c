@@ -49,6 +49,27 @@ void pages_release(void *address, size_t size)
     munmap(address, size);
 }
 
+int pages_resize(void **address, size_t old_size, size_t new_size)
+{
+    void *block;
+
+    if (new_size == 0)
+        return CASK_OK;
+    block = *address
+                ? mremap(*address, old_size, new_size, MREMAP_MAYMOVE)
+                : mmap(NULL, new_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED)
+        return CASK_ENOMEM;
+    *address = block;
+    return CASK_OK;
+}
+
+void pages_free(void *address, size_t size)
+{
+    if (address)
+        munmap(address, size);
+}
+
 int pages_fork_mark(const volatile uint8_t **ret_mark)
 {
     uint8_t *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,

@@ -19,6 +19,11 @@ void pages_collapse(void *address, size_t size);
 /* Gives back the whole reservation. */
 void pages_release(void *address, size_t size);
 
+/* A block of memory of its own, for what is large and short-lived: it goes back to the system when it
+ * is freed. *address NULL with old_size 0 makes a new one; size 0 is no block at all. */
+CHECKED int pages_resize(void **address, size_t old_size, size_t new_size);
+void pages_free(void *address, size_t size);
+
 /* A page that reads 1 in this process and 0 in every child it forks. */
 CHECKED int pages_fork_mark(const volatile uint8_t **ret_mark);
 void pages_fork_unmark(const volatile uint8_t *mark);

@@ -15,7 +15,7 @@
 #define MOVES_PER_INSERT 4u
 #define HOMES_AT_ONCE 32u
 #define MOVE_MAX 512u  /* entries of so many homes: six each on average at most */
-#define REACH_MAX 256u /* buckets over which they are spread */
+#define REACH_MAX 256u /* buckets over which they are spread, but for a few */
 #define WINDOW 4u
 #define HUGE_MIN_BYTES ((uint64_t)2 << 20)
 
@@ -305,13 +305,14 @@ struct window {
     union bucket_image images[WINDOW];
 };
 
-/* Finds the entries of the homes. False if there are too many: beyond all odds. */
+/* Finds the entries of the homes. False if there are too many. */
 static bool gather(const struct keydir *keydir, struct moving *moving)
 {
     uint64_t size = load(&keydir->size);
     uint64_t grown = load(&keydir->grown);
 
     moving->count = 0;
+    moving->last = moving->end - 1;
     for (uint64_t at = moving->first;; at++) {
         union bucket_image image;
 
@@ -327,10 +328,10 @@ static bool gather(const struct keydir *keydir, struct moving *moving)
                 return false;
             moving->moves[moving->count++] = (struct move){
                 {image_location(&image, slot), tag}, slot, at, home_in(grown, tag)};
+            moving->last = max_u64(moving->last, at);
         }
-        moving->last = at;
         if (at + 1 >= moving->end && image_passed(&image) == 0)
-            return at - moving->first < REACH_MAX;
+            return true;
     }
 }
 
@@ -396,8 +397,23 @@ static bool copy_to_new_homes(struct keydir *keydir, const struct moving *moving
     return true;
 }
 
-/* Takes the moved entries out of their buckets, and all of them out of the counts of the buckets that
- * they no longer pass: one store a bucket. */
+/* One by one: for entries that lie very far from their homes. */
+static void leave_one_by_one(struct keydir *keydir, const struct moving *moving)
+{
+    uint64_t size = load(&keydir->size);
+
+    for (unsigned i = 0; i < moving->count; i++) {
+        const struct move *move = &moving->moves[i];
+        struct keydir_bucket *bucket = &keydir->buckets[move->at];
+
+        if (move->at < move->to)
+            bucket_write_state(bucket, bucket_state(bucket) & ~(1u << move->slot));
+        count_passing(keydir, home_in(size, move->entry.tag), min_u64(move->at, move->to), false);
+    }
+}
+
+/* Takes the moved entries out of their buckets, and all of them out of the counts of the buckets
+ * that they no longer pass: one store a bucket. */
 static void leave_old_homes(struct keydir *keydir, const struct moving *moving)
 {
     uint64_t size = load(&keydir->size);
@@ -467,11 +483,20 @@ static bool move_homes(struct keydir *keydir)
     struct moving moving;
 
     moving.end = end;
-    moving.first = end - homes_at_once(size, grown, end);
-    if (!gather(keydir, &moving) || !copy_to_new_homes(keydir, &moving))
+    for (uint64_t homes = homes_at_once(size, grown, end);; homes /= 2) {
+        if (homes == 0)
+            return false; /* more entries of one home than there ever are */
+        moving.first = end - homes;
+        if (gather(keydir, &moving))
+            break;
+    }
+    if (!copy_to_new_homes(keydir, &moving))
         return false;
     set_geometry(keydir, size, grown, moving.first);
-    leave_old_homes(keydir, &moving);
+    if (moving.last - moving.first < REACH_MAX)
+        leave_old_homes(keydir, &moving);
+    else
+        leave_one_by_one(keydir, &moving);
     if (moving.first == 0)
         end_growth(keydir, grown);
     return true;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/checksum.h"
+#include "base/pages.h"
 
 #define HINT_VERSION 1u
 #define HEADER_BYTES 128u
@@ -34,6 +35,7 @@
 
 #define RADIX_BITS 11
 #define RADIX_PASSES 3
+#define ROOM_MIN 256u
 #define WRITE_BYTES ((size_t)1 << 20)
 
 static const char magic[8] = {'C', 'A', 'S', 'K', 'H', 'I', 'N', 'T'};
@@ -47,10 +49,13 @@ void hint_init(struct hint *hint, uint64_t segment)
 
 void hint_release(struct hint *hint)
 {
-    free(hint->entries);
-    free(hint->file);
+    pages_free(hint->entries, (size_t)hint->room * sizeof *hint->entries);
+    if (hint->file_owned)
+        pages_free(hint->file, hint->file_bytes);
     hint->entries = NULL;
+    hint->room = 0;
     hint->file = NULL;
+    hint->file_owned = false;
 }
 
 static uint8_t type_of(const struct record *record)
@@ -64,36 +69,65 @@ static uint8_t type_of(const struct record *record)
     return type;
 }
 
-int hint_add(struct hint *hint, const struct record *record, uint64_t hash, uint64_t offset)
+static int add_entry(struct hint *hint, const struct hint_entry *entry)
 {
     if (hint->count == hint->room) {
-        uint64_t room = hint->room == 0 ? 256 : hint->room * 2;
-        struct hint_entry *grown = realloc(hint->entries, (size_t)room * sizeof *grown);
+        uint64_t room = hint->room == 0 ? ROOM_MIN : hint->room * 2;
+        void *entries = hint->entries;
+        int status = pages_resize(&entries, (size_t)hint->room * sizeof *entry,
+                                  (size_t)room * sizeof *entry);
 
-        if (!grown)
-            return CASK_ENOMEM;
-        hint->entries = grown;
+        if (status != CASK_OK)
+            return status;
+        hint->entries = entries;
         hint->room = room;
     }
-    hint->entries[hint->count++] = (struct hint_entry){
+    hint->entries[hint->count++] = *entry;
+    hint->min_sequence = min_u64(hint->min_sequence, entry->sequence);
+    hint->max_sequence = max_u64(hint->max_sequence, entry->sequence);
+    return CASK_OK;
+}
+
+int hint_add(struct hint *hint, const struct record *record, uint64_t hash, uint64_t offset)
+{
+    struct hint_entry entry = {
         hash,           record->sequence, offset, record_size(record), (uint16_t)record->key.size,
         type_of(record)};
-    hint->min_sequence = min_u64(hint->min_sequence, record->sequence);
-    hint->max_sequence = max_u64(hint->max_sequence, record->sequence);
+
     if (record->expires_at_ms == 0)
         hint->max_expiry = UINT64_MAX;
     hint->max_expiry = max_u64(hint->max_expiry, record->expires_at_ms);
-    return CASK_OK;
+    return add_entry(hint, &entry);
+}
+
+int hint_take_over(struct hint *hint, const struct hint *from)
+{
+    int status = CASK_OK;
+
+    for (uint64_t i = 0; status == CASK_OK && i < from->count; i++) {
+        struct hint_entry entry = from->file ? hint_entry_at(from, i) : from->entries[i];
+
+        status = add_entry(hint, &entry);
+    }
+    if (from->count > 0)
+        hint->max_expiry = max_u64(
+            hint->max_expiry, from->file && from->max_expiry == 0 ? UINT64_MAX : from->max_expiry);
+    hint->max_sequence = max_u64(hint->max_sequence, from->max_sequence);
+    hint->max_batch = max_u64(hint->max_batch, from->max_batch);
+    return status;
 }
 
 /* Least significant digit first, so that entries of equal tag keep their order. */
 static int sort_by_tag(struct hint *hint, unsigned shard_bits)
 {
     struct hint_entry *from = hint->entries;
-    struct hint_entry *to = malloc((size_t)hint->count * sizeof *to + 1);
+    struct hint_entry *to;
+    void *other = NULL;
+    int status = pages_resize(&other, 0, (size_t)hint->room * sizeof *to);
 
-    if (!to)
-        return CASK_ENOMEM;
+    if (status != CASK_OK)
+        return status;
+    to = other;
     for (unsigned pass = 0; pass < RADIX_PASSES; pass++) {
         size_t starts[1u << RADIX_BITS] = {0};
         unsigned shift = pass * RADIX_BITS;
@@ -115,8 +149,7 @@ static int sort_by_tag(struct hint *hint, unsigned shard_bits)
         to = swap;
     }
     hint->entries = from;
-    hint->room = hint->count;
-    free(to);
+    pages_free(to, (size_t)hint->room * sizeof *to);
     return CASK_OK;
 }
 
@@ -301,12 +334,29 @@ int hint_parse(const uint8_t *bytes, uint64_t size, const struct log_config *con
     return CASK_OK;
 }
 
+static int read_file(struct io_file *file, void **ret_bytes, uint64_t *ret_size)
+{
+    void *bytes = NULL;
+    int status = io_size(file, ret_size);
+
+    if (status == CASK_OK && *ret_size > HINT_BYTES_MAX)
+        status = CASK_ECORRUPT;
+    if (status == CASK_OK)
+        status = pages_resize(&bytes, 0, (size_t)*ret_size);
+    if (status == CASK_OK)
+        status = io_read(file, 0, bytes, (size_t)*ret_size, NULL);
+    if (status != CASK_OK)
+        pages_free(bytes, (size_t)*ret_size);
+    *ret_bytes = bytes;
+    return status;
+}
+
 int hint_read(struct io_dir *dir, const struct log_config *config, uint64_t segment,
               struct hint *ret_hint)
 {
     char name[SEGMENT_NAME_BYTES];
     struct io_file *file;
-    uint8_t *bytes = NULL;
+    void *bytes;
     uint64_t size;
     int status;
 
@@ -314,19 +364,18 @@ int hint_read(struct io_dir *dir, const struct log_config *config, uint64_t segm
     status = io_open(dir, name, IO_READ, &file);
     if (status != CASK_OK)
         return status;
-    status = io_size(file, &size);
-    if (status == CASK_OK && size > HINT_BYTES_MAX)
-        status = CASK_ECORRUPT;
-    if (status == CASK_OK) {
-        bytes = malloc((size_t)size + 1);
-        status = bytes ? io_read(file, 0, bytes, (size_t)size, NULL) : CASK_ENOMEM;
-    }
-    if (status == CASK_OK)
-        status = hint_parse(bytes, size, config, segment, ret_hint);
-    if (status != CASK_OK)
-        free(bytes);
+    status = read_file(file, &bytes, &size);
     io_close(file);
-    return status;
+    if (status != CASK_OK)
+        return status;
+    status = hint_parse(bytes, size, config, segment, ret_hint);
+    if (status != CASK_OK) {
+        pages_free(bytes, (size_t)size);
+        return status;
+    }
+    ret_hint->file_bytes = (size_t)size;
+    ret_hint->file_owned = true;
+    return CASK_OK;
 }
 
 struct hint_entry hint_entry_at(const struct hint *hint, uint64_t index)

@@ -46,6 +46,8 @@ struct hint {
     struct hint_entry *entries; /* while building */
     uint64_t room;
     uint8_t *file; /* while reading: the whole file */
+    size_t file_bytes;
+    bool file_owned;
 };
 
 void hint_init(struct hint *hint, uint64_t segment);
@@ -54,6 +56,9 @@ void hint_release(struct hint *hint);
 /* Adds a record that lies at offset; `hash` is its key's. */
 CHECKED int hint_add(struct hint *hint, const struct record *record, uint64_t hash,
                      uint64_t offset);
+
+/* Adds all entries of another, read or built, and widens the ranges of the header to its own. */
+CHECKED int hint_take_over(struct hint *hint, const struct hint *from);
 
 /* Orders the entries and writes the hint: tmp, sync, rename, sync of the directory. */
 CHECKED int hint_write(struct hint *hint, struct io_dir *dir, const struct log_config *config,

@@ -99,8 +99,9 @@ static void discard(struct shard *shard, struct segment *segment)
 static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
                   struct segment **ret_segment)
 {
-    uint64_t wanted = SEGMENT_HEADER_BYTES + size + SEGMENT_SEAL_BYTES + SEGMENT_HEADROOM_MAX;
-    uint64_t capacity = max_u64(shard->config.segment_bytes, wanted);
+    uint64_t wanted = SEGMENT_HEADER_BYTES + size + SEGMENT_SEAL_BYTES;
+    uint64_t headroom = min_u64(SEGMENT_HEADROOM_MAX, wanted / 15 + 1);
+    uint64_t capacity = max_u64(shard->config.segment_bytes, wanted + headroom);
     int status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
                                 capacity, ret_segment);
 

@@ -51,29 +51,67 @@ static int checksum_file(const struct segment *segment, uint64_t length, uint64_
     return status;
 }
 
-/* Writes the hint of a segment that is durable as far as its tail. Returns the checksum of its bytes
- * too. */
-static int write_hint(struct shard *shard, struct segment *segment, uint64_t *ret_checksum)
+static int checksum_segment(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
+{
+    if (!segment->map || !segment->sealed)
+        return checksum_file(segment, length, ret_checksum);
+    *ret_checksum = checksum_bytes(segment->map, (size_t)length);
+    return CASK_OK;
+}
+
+/* What the hint of the last close knows of the segment is taken over from there, not read again: a
+ * record damaged since then must not drop out of the hint, or an older value of its key would come
+ * back. Returns where to read on. */
+static int take_over_hint(struct shard *shard, const struct segment *segment, struct hint *hint,
+                          uint64_t *ret_from)
+{
+    struct hint old;
+    int status = CASK_OK;
+
+    *ret_from = SEGMENT_HEADER_BYTES;
+    if (segment->clean_length == 0 ||
+        hint_read(shard->dir, &shard->config, segment->id, &old) != CASK_OK)
+        return CASK_OK;
+    if (old.length == segment->clean_length) {
+        *ret_from = old.length;
+        status = hint_take_over(hint, &old);
+    }
+    hint_release(&old);
+    return status;
+}
+
+/* Writes the hint of a segment that is durable as far as its tail, and returns the checksum of its
+ * bytes. A segment with damage gets none: then every open reads it, and says so. */
+static int write_hint(struct shard *shard, struct segment *segment, uint64_t *ret_checksum,
+                      bool *ret_damaged)
 {
     uint64_t length = segment_tail(segment);
+    struct hint hint;
     struct tail tail;
-    int status;
+    uint64_t from;
+    int status = checksum_segment(segment, length, ret_checksum);
 
-    if (segment->map && segment->sealed) {
-        *ret_checksum = checksum_bytes(segment->map, (size_t)length);
-    } else {
-        status = checksum_file(segment, length, ret_checksum);
-        if (status != CASK_OK)
-            return status;
-    }
-    status = tail_read(shard, segment, SEGMENT_HEADER_BYTES, length, length, true, &tail);
     if (status != CASK_OK)
         return status;
-    tail.hint.length = length;
-    tail.hint.data_checksum = *ret_checksum;
-    tail.hint.max_sequence = max_u64(tail.hint.max_sequence, tail.max_sequence);
-    status = hint_write(&tail.hint, shard->dir, &shard->config, shard->env->shard_bits);
+    hint_init(&hint, segment->id);
+    status = take_over_hint(shard, segment, &hint, &from);
+    if (status == CASK_OK)
+        status = tail_read(shard, segment, from, length, length, true, &tail);
+    if (status != CASK_OK) {
+        hint_release(&hint);
+        return status;
+    }
+    *ret_damaged = tail.damaged;
+    if (!tail.damaged) {
+        status = hint_take_over(&hint, &tail.hint);
+        hint.length = length;
+        hint.data_checksum = *ret_checksum;
+        hint.max_sequence = max_u64(hint.max_sequence, tail.max_sequence);
+        if (status == CASK_OK)
+            status = hint_write(&hint, shard->dir, &shard->config, shard->env->shard_bits);
+    }
     tail_release(&tail);
+    hint_release(&hint);
     return status;
 }
 
@@ -81,6 +119,7 @@ struct hint_call {
     struct shard *shard;
     struct segment *segment;
     uint64_t checksum;
+    bool damaged;
     int status;
 };
 
@@ -88,16 +127,18 @@ static void *run_write_hint(void *argument)
 {
     struct hint_call *call = argument;
 
-    call->status = write_hint(call->shard, call->segment, &call->checksum);
+    call->status = write_hint(call->shard, call->segment, &call->checksum, &call->damaged);
     return NULL;
 }
 
-static int write_hint_idle(struct shard *shard, struct segment *segment, uint64_t *ret_checksum)
+static int write_hint_idle(struct shard *shard, struct segment *segment, uint64_t *ret_checksum,
+                           bool *ret_damaged)
 {
     struct hint_call call = {.shard = shard, .segment = segment};
 
     thread_run_idle(run_write_hint, &call);
     *ret_checksum = call.checksum;
+    *ret_damaged = call.damaged;
     return call.status;
 }
 
@@ -137,15 +178,16 @@ static int list_as_sealed(struct shard *shard, struct segment *segment, uint64_t
 static int seal(struct shard *shard, struct segment *segment, bool in_background)
 {
     uint64_t checksum = 0;
+    bool damaged = false;
     int status = shard_make_durable(shard, segment->end_position);
 
     if (status == CASK_OK)
         status = trim(shard, segment);
     if (status == CASK_OK && in_background)
-        status = write_hint_idle(shard, segment, &checksum);
+        status = write_hint_idle(shard, segment, &checksum, &damaged);
     else if (status == CASK_OK)
-        status = write_hint(shard, segment, &checksum);
-    if (status == CASK_OK) {
+        status = write_hint(shard, segment, &checksum, &damaged);
+    if (status == CASK_OK && !damaged) {
         pthread_mutex_lock(&shard->manifest_lock);
         status = list_as_sealed(shard, segment, checksum);
         pthread_mutex_unlock(&shard->manifest_lock);
@@ -239,6 +281,7 @@ static int close_active(struct shard *shard)
 {
     struct segment *active = shard->active;
     uint64_t checksum;
+    bool damaged = false;
     int status;
 
     if (!active)
@@ -247,8 +290,8 @@ static int close_active(struct shard *shard)
     if (status != CASK_OK)
         return status;
     if (segment_tail(active) > SEGMENT_HEADER_BYTES)
-        status = write_hint(shard, active, &checksum);
-    if (status == CASK_OK) {
+        status = write_hint(shard, active, &checksum, &damaged);
+    if (status == CASK_OK && !damaged) {
         active->clean_length = segment_tail(active);
         shard->settled_batch = max_u64(shard->settled_batch, active->max_batch);
         status = shard_write_manifest(shard, NULL, NULL);

@@ -162,7 +162,7 @@ static int settle(struct shard *shard, struct keydir_entry entry)
         return keydir_insert(keydir, entry.tag, entry.location);
     record_buffer_init(&fresh_buffer);
     record_buffer_init(&old_buffer);
-    if (shard_read_at(shard, entry.location, &fresh_buffer, &fresh) == CASK_OK) {
+    if (read_for_key(shard, entry.location, &fresh_buffer, &fresh) == CASK_OK) {
         for (unsigned i = 0; !same && i < found && i < CANDIDATES; i++) {
             same = locations[i] == entry.location;
             if (same || read_for_key(shard, locations[i], &old_buffer, &old) != CASK_OK)

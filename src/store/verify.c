@@ -351,6 +351,10 @@ static int walk_news(struct check *check, uint64_t segment_id, uint64_t end)
         if (target->segment->id < segment_id)
             continue;
         status = open_file(check, target->segment, &file);
+        if (status == CASK_NOTFOUND) {
+            status = CASK_OK; /* told already */
+            continue;
+        }
         if (status != CASK_OK)
             break;
         status = walk(check, file, target,
