@@ -273,9 +273,9 @@ struct cask_entry {
 CASK_API CASK_CHECKED int cask_iter_create(struct cask_db *db, struct cask_iter **ret_iter);
 
 /* The next entry; its slices are valid until the next call on this iterator. Returns CASK_OK,
- * CASK_NOTFOUND at the end, or CASK_EIO, CASK_ECORRUPT or CASK_ENOMEM for an entry that could not be
- * read: the iterator then stands behind that entry and may go on. CASK_ENOMEM may come again for as
- * long as memory is short. */
+ * CASK_NOTFOUND at the end, or CASK_EIO, CASK_ECORRUPT or CASK_ENOMEM for an entry that could not
+ * be read: the iterator then stands behind that entry and may go on. CASK_ENOMEM may come again for
+ * as long as memory is short. */
 CASK_API CASK_CHECKED int cask_iter_next(struct cask_iter *iter, struct cask_entry *ret_entry);
 
 /* Releases the iterator; NULL is fine. */
@@ -317,9 +317,9 @@ CASK_API CASK_CHECKED int cask_stats(struct cask_db *db, struct cask_stats *stat
 typedef int (*cask_progress_fn)(void *context, uint64_t done, uint64_t total);
 
 /* Reads every byte of the store as it was when the call began: segments and hints against their
- * checksums, records against the index both ways. progress may be NULL. Each problem goes to the log
- * callback as one CASK_LOG_ERROR line naming file and offset. Returns CASK_OK, CASK_ECORRUPT (at
- * least one problem), CASK_EIO, CASK_ENOMEM, or CASK_EBUSY if progress stopped it. */
+ * checksums, records against the index both ways. progress may be NULL. Each problem goes to the
+ * log callback as one CASK_LOG_ERROR line naming file and offset. Returns CASK_OK, CASK_ECORRUPT
+ * (at least one problem), CASK_EIO, CASK_ENOMEM, or CASK_EBUSY if progress stopped it. */
 CASK_API CASK_CHECKED int cask_verify(struct cask_db *db, cask_progress_fn progress, void *context);
 
 /* A sentence in English for any status, never NULL, statically allocated. */

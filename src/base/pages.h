@@ -19,8 +19,8 @@ void pages_collapse(void *address, size_t size);
 /* Gives back the whole reservation. */
 void pages_release(void *address, size_t size);
 
-/* A block of memory of its own, for what is large and short-lived: it goes back to the system when it
- * is freed. *address NULL with old_size 0 makes a new one; size 0 is no block at all. */
+/* A block of memory of its own, for what is large and short-lived: it goes back to the system when
+ * it is freed. *address NULL with old_size 0 makes a new one; size 0 is no block at all. */
 CHECKED int pages_resize(void **address, size_t old_size, size_t new_size);
 void pages_free(void *address, size_t size);
 

@@ -13,9 +13,9 @@ CHECKED int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *argu
 /* Processors that this process may use, at least 1. */
 unsigned thread_processors(void);
 
-/* Runs run(argument) and waits for it, in a thread that gets a processor only when nobody else wants
- * one: a thread of its own, since without privilege none may come back from there. Hold no lock
- * meanwhile. Where no thread can be had, or the system refuses, it runs as any other. */
+/* Runs run(argument) and waits for it, in a thread that gets a processor only when nobody else
+ * wants one: a thread of its own, since without privilege none may come back from there. Hold no
+ * lock meanwhile. Where no thread can be had, or the system refuses, it runs as any other. */
 void thread_run_idle(void *(*run)(void *), void *argument);
 
 #endif

@@ -1,8 +1,8 @@
 /* One bucket of the keydir: a cache line of six entries, read whole without a lock.
  *
  * Invariants:
- *  1. One writer at a time. It makes the version odd, stores with release, and makes it even again; a
- *     change of the state alone is one store.
+ *  1. One writer at a time. It makes the version odd, stores with release, and makes it even again;
+ *     a change of the state alone is one store.
  *  2. A reader that sees the same even version before and after has a consistent image.
  *  3. A slot counts only if its bit in the state is set; what is left in the others means nothing.
  */
@@ -16,9 +16,9 @@
 #define BUCKET_WORDS 8u
 #define SLOTS 6u
 
-/* A bucket as sixteen 32-bit fields: 0 its state, 1..6 tags, 7..12 the low 32 bits of locations; the
- * last twelve bytes are their high 16 bits. The state: which slots are taken (6 bits), how many entries
- * have passed by (6 bits), and the version (20 bits, odd while the bucket is written). */
+/* A bucket as sixteen 32-bit fields: 0 its state, 1..6 tags, 7..12 the low 32 bits of locations;
+ * the last twelve bytes are their high 16 bits. The state: which slots are taken (6 bits), how many
+ * entries have passed by (6 bits), and the version (20 bits, odd while the bucket is written). */
 #define FIELD_TAG 1u
 #define FIELD_LOW 7u
 #define HALF_HIGH 26u
@@ -40,7 +40,8 @@ union bucket_image {
     uint16_t halves[4 * BUCKET_WORDS];
 };
 
-/* Acquire on every word: if a word of a later version was read, its odd version is seen at the end. */
+/* Acquire on every word: if a word of a later version was read, its odd version is seen at the
+ * end. */
 static inline void bucket_read(const struct keydir_bucket *bucket, union bucket_image *image)
 {
     for (;;) {

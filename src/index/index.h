@@ -1,12 +1,12 @@
 /* The index of a shard: first the staged entries of the latest puts, then the keydir.
  *
- * A put's own cost is small beside the cache miss on its bucket, so it only stages its entry and asks
- * for the bucket; some puts later the stage is emptied in one go, its misses overlapped.
+ * A put's own cost is small beside the cache miss on its bucket, so it only stages its entry and
+ * asks for the bucket; some puts later the stage is emptied in one go, its misses overlapped.
  *
  * Invariants:
  *  1. One writer at a time (the shard's lock); readers take no lock.
- *  2. An entry is in the keydir before it leaves the stage, so a reader that looks at the stage first
- *     and the keydir second meets every entry.
+ *  2. An entry is in the keydir before it leaves the stage, so a reader that looks at the stage
+ *     first and the keydir second meets every entry.
  *  3. The stage may hold several entries of one key; the higher sequence number in the log wins.
  */
 #ifndef CASKADE_INDEX_H

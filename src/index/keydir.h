@@ -6,8 +6,8 @@
  *
  * Invariants:
  *  1. An entry is a hint: every location found is proved by the key in the log.
- *  2. One writer at a time (the shard's lock); readers take no lock. A bucket is read whole under its
- *     version number.
+ *  2. One writer at a time (the shard's lock); readers take no lock. A bucket is read whole under
+ *     its version number.
  *  3. The table never moves. It grows in place by about a quarter, from its end to its start, a few
  *     buckets per insert: buckets whose old home is at or above `cursor` have moved. An entry is at
  *     its new place before the cursor says so, and leaves its old place after.
@@ -59,8 +59,8 @@ CHECKED int keydir_presize(struct keydir *keydir, uint64_t more);
  * CASK_ENOMEM. */
 CHECKED int keydir_reserve(struct keydir *keydir, uint64_t more);
 
-/* True once after each growth of a large table: time for keydir_use_huge_pages(), which any thread may
- * call while others use the table. */
+/* True once after each growth of a large table: time for keydir_use_huge_pages(), which any thread
+ * may call while others use the table. */
 bool keydir_has_grown(struct keydir *keydir);
 void keydir_use_huge_pages(struct keydir *keydir);
 

@@ -6,7 +6,8 @@
  *     regular files. Names are made from integers by the callers, never from file contents.
  *  2. Short reads, short writes and EINTR are looped over here; nobody above sees them.
  *  3. Every failure is one CASK_E* status; errno does not cross this header.
- *  4. Nothing is synced unless io_sync or io_dir_sync is called, and a failed sync is never retried.
+ *  4. Nothing is synced unless io_sync or io_dir_sync is called, and a failed sync is never
+ *     retried.
  *  5. A store into a mapping is followed by io_map_written(), so that the simulated disk knows what
  *     is dirty. posix.c does nothing there.
  */
@@ -19,7 +20,8 @@
 
 #define IO_CHECKED __attribute__((warn_unused_result))
 
-/* Mappings of files start at multiples of this, so that the kernel can back them with huge pages. */
+/* Mappings of files start at multiples of this, so that the kernel can back them with huge
+ * pages. */
 #define IO_HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 struct io_dir;
@@ -76,9 +78,9 @@ IO_CHECKED int io_read(struct io_file *file, uint64_t offset, void *buffer, size
 /* Writes all size bytes at offset, or fails; on a failure any part may have been written. */
 IO_CHECKED int io_write(struct io_file *file, uint64_t offset, const void *data, size_t size);
 
-/* Makes sure that [0, size) of the file has disk blocks and is part of the file, zeros where nothing
- * was written. CASK_ENOTSUP where the file system cannot. On an error the size may be anything up
- * to size. */
+/* Makes sure that [0, size) of the file has disk blocks and is part of the file, zeros where
+ * nothing was written. CASK_ENOTSUP where the file system cannot. On an error the size may be
+ * anything up to size. */
 IO_CHECKED int io_allocate(struct io_file *file, uint64_t size);
 
 IO_CHECKED int io_truncate(struct io_file *file, uint64_t size);
@@ -91,10 +93,12 @@ IO_CHECKED int io_map(struct io_file *file, size_t size, bool writable, bool ran
                       void **ret_address);
 void io_unmap(void *address, size_t size);
 
-/* Takes write access away from a mapping: a stray store into a sealed segment faults. Advice only. */
+/* Takes write access away from a mapping: a stray store into a sealed segment faults. Advice
+ * only. */
 void io_map_protect(void *address, size_t size);
 
-/* Brings [offset, offset + size) of a writable mapping into memory, ready for stores. Advice only. */
+/* Brings [offset, offset + size) of a writable mapping into memory, ready for stores. Advice
+ * only. */
 void io_map_populate(void *address, size_t offset, size_t size);
 
 /* Tells that bytes were stored at [offset, offset + size) of file's writable mapping. */

@@ -1,7 +1,7 @@
-/* Where a record lies, in 48 bits: the segment's id above, the offset in units of 8 bytes below. How
- * many bits the offset takes is fixed when the store is created (superblock). Segment ids start at
- * 1, so 0 is no location. With offsets of 25 bits that is 8 million segments in each shard over a
- * store's life: half a petabyte of log at 64 MiB each. */
+/* Where a record lies, in 48 bits: the segment's id above, the offset in units of 8 bytes below.
+ * How many bits the offset takes is fixed when the store is created (superblock). Segment ids start
+ * at 1, so 0 is no location. With offsets of 25 bits that is 8 million segments in each shard over
+ * a store's life: half a petabyte of log at 64 MiB each. */
 #ifndef CASKADE_LOCATION_H
 #define CASKADE_LOCATION_H
 

@@ -10,7 +10,8 @@
  *      then the key, the value, and zeros up to a multiple of 8 bytes
  *
  * Invariants:
- *  1. A record is believed only after its checksum passed, and its sizes are bounds-checked even so.
+ *  1. A record is believed only after its checksum passed, and its sizes are bounds-checked even
+ *     so.
  *  2. The seed is made of store, shard, segment and offset: a record anywhere else fails.
  *  3. All zeros never validate: no type is 0.
  *  4. Every header, with expiry, is at most 24 bytes.
@@ -85,7 +86,8 @@ void record_encode(const struct record *record, uint64_t place, uint8_t *to);
 size_t record_encode_head(const struct record *record, uint64_t place, uint8_t *to);
 
 /* Reads the record at `from`, of which `available` bytes may be touched; the slices of *ret_record
- * point into it. verify false leaves out the checksum: for bytes whose checksum has been checked. */
+ * point into it. verify false leaves out the checksum: for bytes whose checksum has been
+ * checked. */
 CHECKED enum record_outcome record_decode(const uint8_t *from, uint64_t available, uint64_t place,
                                           bool verify, struct record *ret_record);
 
@@ -98,8 +100,9 @@ bool record_is_plausible(const uint8_t *from);
 uint64_t record_claimed_size(const uint8_t *from);
 uint64_t record_unpadded_size(const uint8_t *from); /* the same without padding */
 
-/* The value of a batch end: how many records the batch has in this shard and, where it spans shards,
- * its number and a bit for each shard that takes part. A batch counts if it is whole in each. */
+/* The value of a batch end: how many records the batch has in this shard and, where it spans
+ * shards, its number and a bit for each shard that takes part. A batch counts if it is whole in
+ * each. */
 struct batch_end {
     uint32_t count;
     uint64_t number; /* 0: this shard alone */

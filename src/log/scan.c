@@ -153,8 +153,8 @@ void scan_forget(struct scan *scan)
         scan->piece_bytes = 0;
 }
 
-/* Whether what stands here is worth a checksum, out of a budget of bytes: garbage may claim any size at
- * every step, and must not make this quadratic. */
+/* Whether what stands here is worth a checksum, out of a budget of bytes: garbage may claim any
+ * size at every step, and must not make this quadratic. */
 static int is_candidate(struct scan *scan, uint64_t *budget, bool *ret_yes)
 {
     const uint8_t *head;

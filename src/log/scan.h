@@ -39,7 +39,8 @@ CHECKED int scan_next(struct scan *scan, enum record_outcome *ret_outcome,
 /* Reads anew what the scan stands at: another process may have written it meanwhile. */
 void scan_forget(struct scan *scan);
 
-/* The end of the last byte from the scan's place on that is not zero; the place itself if none is. */
+/* The end of the last byte from the scan's place on that is not zero; the place itself if none
+ * is. */
 CHECKED int scan_last_byte(struct scan *scan, uint64_t *ret_end);
 
 /* Moves on to the next place at which a record validates; CASK_NOTFOUND if there is none. Looks at

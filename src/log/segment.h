@@ -141,8 +141,8 @@ static inline uint64_t segment_place(const struct segment *segment, uint64_t off
     return segment->seed ^ offset;
 }
 
-/* What is kept free behind a record of `size` bytes: the seal and, for all but deletes, headroom for
- * tombstones. */
+/* What is kept free behind a record of `size` bytes: the seal and, for all but deletes, headroom
+ * for tombstones. */
 static inline uint64_t segment_reserve(const struct segment *segment, bool keep_headroom)
 {
     return SEGMENT_SEAL_BYTES +
@@ -155,7 +155,8 @@ static inline bool segment_has_room(const struct segment *segment, uint64_t size
     return segment->pending + size + segment_reserve(segment, keep_headroom) <= segment->capacity;
 }
 
-/* Gets blocks for `size` more bytes and what is kept free. CASK_ENOSPC and the like change nothing. */
+/* Gets blocks for `size` more bytes and what is kept free. CASK_ENOSPC and the like change
+ * nothing. */
 CHECKED int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom);
 
 /* Appends a record behind what is pending, after segment_ensure() for its size; its offset goes to

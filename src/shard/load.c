@@ -26,8 +26,8 @@ static void count_added(struct shard *shard, struct segment *segment, const stru
         shard_count_dead(shard, segment, entry->size);
 }
 
-/* Whether the entry's key is the old record's. Where the entry's own record is damaged, its hash must
- * do: the newer, unreadable value may not give way to the older one. */
+/* Whether the entry's key is the old record's. Where the entry's own record is damaged, its hash
+ * must do: the newer, unreadable value may not give way to the older one. */
 static bool same_key(const struct shard *shard, const struct loading *entry,
                      const struct record *fresh, const struct record *old)
 {
@@ -38,8 +38,8 @@ static bool same_key(const struct shard *shard, const struct loading *entry,
     return bytes_equal(old->key.data, fresh->key.data, old->key.size);
 }
 
-/* Compares with one entry that is in. CASK_OK: same key, decided; CASK_NOTFOUND: another key, or one
- * that cannot be told. */
+/* Compares with one entry that is in. CASK_OK: same key, decided; CASK_NOTFOUND: another key, or
+ * one that cannot be told. */
 static int decide(struct shard *shard, struct segment *segment, const struct loading *entry,
                   uint64_t location, const struct record *fresh)
 {

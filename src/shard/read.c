@@ -58,8 +58,9 @@ struct candidates {
     uint64_t unreadable; /* one of them that could not be read; 0: none */
 };
 
-/* The first proof in the stage is the newest; of several in the keydir the higher sequence number is.
- * One that cannot be read may be newer than what is found behind it: then its error is the answer. */
+/* The first proof in the stage is the newest; of several in the keydir the higher sequence number
+ * is. One that cannot be read may be newer than what is found behind it: then its error is the
+ * answer. */
 static int prove(struct shard *shard, struct candidates *candidates, struct cask_slice key,
                  struct record_buffer *buffer, struct found *ret_found)
 {

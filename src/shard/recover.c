@@ -207,8 +207,8 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     return status;
 }
 
-/* The hint, if there is a good one for just what the manifest says is settled. A missing or bad one,
- * or one that a crash left newer than the manifest, is CASK_NOTFOUND. */
+/* The hint, if there is a good one for just what the manifest says is settled. A missing or bad
+ * one, or one that a crash left newer than the manifest, is CASK_NOTFOUND. */
 static int usable_hint(struct recovery *recovery, const struct manifest_segment *listed,
                        struct hint *ret_hint)
 {

@@ -19,8 +19,8 @@
 
 #include "shard/tail.h"
 
-/* Tombstones wait in the keydir until all is loaded, since segments need not be in the order of their
- * sequence numbers. */
+/* Tombstones wait in the keydir until all is loaded, since segments need not be in the order of
+ * their sequence numbers. */
 struct loader {
     struct shard *shard;
     struct keydir_entry *tombstones;

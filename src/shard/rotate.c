@@ -1,5 +1,5 @@
-/* Moving on from segment to segment. The next one is made ready ahead of time, off the lock, so that
- * moving on costs a put no more than one small record. */
+/* Moving on from segment to segment. The next one is made ready ahead of time, off the lock, so
+ * that moving on costs a put no more than one small record. */
 #include "shard/shard.h"
 
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-/* What is done behind the writers' backs: next segments made ready, sealed ones given their hint and
- * their line in the manifest; and the same once more when the shard is closed.
+/* What is done behind the writers' backs: next segments made ready, sealed ones given their hint
+ * and their line in the manifest; and the same once more when the shard is closed.
  *
- * Order for a sealed segment, each step durable before the next: its bytes (with whatever they depend
- * on in other shards), its hint, the manifest that calls it sealed. Interrupted anywhere, the next
- * open finds it unsealed and does it again.
+ * Order for a sealed segment, each step durable before the next: its bytes (with whatever they
+ * depend on in other shards), its hint, the manifest that calls it sealed. Interrupted anywhere,
+ * the next open finds it unsealed and does it again.
  */
 #include <stdlib.h>
 

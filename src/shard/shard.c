@@ -103,8 +103,8 @@ struct located {
     bool expired;
 };
 
-/* Reads a record to learn whose it is. One whose checksum fails may still show its key: then the entry
- * can be replaced or removed, which is all that is wanted. */
+/* Reads a record to learn whose it is. One whose checksum fails may still show its key: then the
+ * entry can be replaced or removed, which is all that is wanted. */
 static int read_for_key(struct shard *shard, uint64_t location, struct record_buffer *buffer,
                         struct found *ret_found)
 {
@@ -145,8 +145,9 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
 
 /* ---- emptying the stage ---------------------------------------------------------------------- */
 
-/* Puts one staged entry into the keydir, in place of the older record of the same key. An old record
- * that cannot be read proves nothing: both entries stay, and look-ups go by the sequence number. */
+/* Puts one staged entry into the keydir, in place of the older record of the same key. An old
+ * record that cannot be read proves nothing: both entries stay, and look-ups go by the sequence
+ * number. */
 static int settle(struct shard *shard, struct keydir_entry entry)
 {
     struct keydir *keydir = &shard->index.keydir;
@@ -265,8 +266,8 @@ static uint64_t location_in_active(const struct shard *shard, uint64_t offset)
     return location_make(shard->active->id, offset, shard->config.offset_bits);
 }
 
-/* Room in the index for what is staged and one more, so that emptying the stage never fails for want
- * of it. With the budget used up, a key that is there already may still be overwritten. */
+/* Room in the index for what is staged and one more, so that emptying the stage never fails for
+ * want of it. With the budget used up, a key that is there already may still be overwritten. */
 static int make_index_room(struct shard *shard, const struct shard_op *op)
 {
     struct keydir *keydir = &shard->index.keydir;

@@ -122,9 +122,9 @@ CHECKED int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *
 /* CASK_NOTFOUND where there is nothing to delete. */
 CHECKED int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position);
 
-/* The parts of a batch in one shard. First room in the log, without the lock. Then, with the locks of
- * all its shards held until the end: ready (CASK_EBUSY if the room has gone meanwhile: let go of the
- * locks and start again), append, and publish or undo. */
+/* The parts of a batch in one shard. First room in the log, without the lock. Then, with the locks
+ * of all its shards held until the end: ready (CASK_EBUSY if the room has gone meanwhile: let go of
+ * the locks and start again), append, and publish or undo. */
 CHECKED int shard_batch_room(struct shard *shard, uint64_t bytes);
 CHECKED int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count);
 CHECKED int shard_batch_append(struct shard *shard, const struct shard_op *ops,
@@ -145,8 +145,8 @@ void shard_fail(struct shard *shard, int status, const char *doing);
 
 /* ---- rotation (rotate.c) ---- */
 
-/* Makes sure that `size` more bytes fit into the active segment. Called with the lock held, which it
- * may let go of for a while; returns with it held. */
+/* Makes sure that `size` more bytes fit into the active segment. Called with the lock held, which
+ * it may let go of for a while; returns with it held. */
 CHECKED int shard_make_room(struct shard *shard, uint64_t size, enum record_type type);
 
 /* Puts a segment that takes no more records in line for sealing. Under the lock. */
@@ -196,8 +196,8 @@ bool record_is_expired(const struct record *record);
 /* Makes the shard durable up to position, and whatever it depends on in other shards. */
 CHECKED int shard_make_durable(struct shard *shard, uint64_t position);
 
-/* Notes that what is at the shard's position now counts only together with `other`'s. Both locks are
- * held. */
+/* Notes that what is at the shard's position now counts only together with `other`'s. Both locks
+ * are held. */
 CHECKED int shard_depend(struct shard *shard, const struct shard *other);
 
 /* Keeps syncs away, so that descriptors may be closed. */

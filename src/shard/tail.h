@@ -37,9 +37,9 @@ struct tail {
     bool shortened;     /* the file ends before what its hint covers */
 };
 
-/* Reads [from, end) of a segment, of which what lies below `settled` was durable. skip_damage: go on
- * behind what does not validate, noting it, wherever a record follows that does; below `settled` that
- * is done in any case. */
+/* Reads [from, end) of a segment, of which what lies below `settled` was durable. skip_damage: go
+ * on behind what does not validate, noting it, wherever a record follows that does; below `settled`
+ * that is done in any case. */
 CHECKED int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
                       uint64_t settled, bool skip_damage, struct tail *ret_tail);
 void tail_release(struct tail *tail);

@@ -1,4 +1,5 @@
-/* The public calls: the only place that checks what users pass. Below, a wrong argument is a bug. */
+/* The public calls: the only place that checks what users pass. Below, a wrong argument is a
+ * bug. */
 #include "store/batch.h"
 #include "store/iter.h"
 #include "store/lookup.h"

@@ -108,8 +108,8 @@ void lookup_view_release(struct cask_view *view)
 
 /* ---- many ------------------------------------------------------------------------------------ */
 
-/* Three passes over a group of keys, each asking for what the next will touch: index lines, records,
- * values. */
+/* Three passes over a group of keys, each asking for what the next will touch: index lines,
+ * records, values. */
 static void prefetch_group(struct cask_db *db, unsigned count, const struct cask_slice *keys,
                            uint64_t *hashes, const int *statuses)
 {

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-/* Bytes on disk of every file in a directory that can be opened; one that goes away meanwhile, or is
- * no regular file, does not count. */
+/* Bytes on disk of every file in a directory that can be opened; one that goes away meanwhile, or
+ * is no regular file, does not count. */
 static uint64_t disk_bytes_of(struct io_dir *dir)
 {
     uint64_t sum = 0;

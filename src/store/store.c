@@ -370,8 +370,8 @@ static int open_once(const char *path, const struct cask_options *options, struc
     return CASK_OK;
 }
 
-/* A read-only open takes no lock, so a live writer may change things under it while it recovers: then
- * it starts again, without telling the same things twice, and gives up in the end. */
+/* A read-only open takes no lock, so a live writer may change things under it while it recovers:
+ * then it starts again, without telling the same things twice, and gives up in the end. */
 int store_open(const char *path, const struct cask_options *options, struct cask_db **ret_db)
 {
     struct timespec pause = {0, READ_ONLY_PAUSE_NS};

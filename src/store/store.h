@@ -59,8 +59,8 @@ CHECKED int store_sync(struct cask_db *db);
 #define DIRECTORY_PROBE_TMP "probe.tmp"
 
 /* The directory part of open (directory.c): opens path, creating the store if that is asked for,
- * and takes the lock. If it fails, or the open does later on, directory_undo() takes back what it made
- * and closes; after directory_close() or that, nothing is left open. */
+ * and takes the lock. If it fails, or the open does later on, directory_undo() takes back what it
+ * made and closes; after directory_close() or that, nothing is left open. */
 CHECKED int directory_open(struct cask_db *db, const struct cask_options *options,
                            struct superblock *ret_superblock);
 void directory_undo(struct cask_db *db);

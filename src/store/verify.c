@@ -1,6 +1,6 @@
-/* A shard is checked as it was when its turn came: its segments pinned, its tail noted. Records that
- * the index does not know must have been deleted, which a later tombstone proves; tombstones written
- * while the check runs count too. */
+/* A shard is checked as it was when its turn came: its segments pinned, its tail noted. Records
+ * that the index does not know must have been deleted, which a later tombstone proves; tombstones
+ * written while the check runs count too. */
 #include "store/verify.h"
 
 #include <stdlib.h>
@@ -110,7 +110,8 @@ static void forget_targets(struct check *check)
 
 /* ---- one segment ----------------------------------------------------------------------------- */
 
-/* Whether the index knows this record, or a newer one of its key. An answer either way is CASK_OK. */
+/* Whether the index knows this record, or a newer one of its key. An answer either way is
+ * CASK_OK. */
 static int ask_index(struct check *check, const struct record *record, uint64_t hash,
                      bool *ret_known)
 {
