@@ -1,0 +1,255 @@
+#include "summary.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SUBJECT "caskade"
+#define ROUNDS_MAX 1000
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double summary_median(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, compare_doubles);
+    return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2.0;
+}
+
+static bool matches(const struct result *result, const struct summary_key *key)
+{
+    return result->threads == key->threads && strcmp(result->engine, key->engine) == 0 &&
+           strcmp(result->workload, key->workload) == 0;
+}
+
+/* The result of that round, NULL where there is none; the last of a workload listed twice. */
+static const struct result *find(const struct results *results, const struct summary_key *key,
+                                 unsigned round)
+{
+    for (size_t i = results->count; i > 0; i--) {
+        const struct result *result = &results->items[i - 1];
+        if (result->round == round && matches(result, key)) {
+            return result;
+        }
+    }
+    return NULL;
+}
+
+/* Collects one figure of each round into values; returns how many. */
+static size_t collect(const struct results *results, const struct summary_key *key,
+                      double (*figure)(const struct result *), double values[ROUNDS_MAX])
+{
+    size_t count = 0;
+    for (unsigned round = 1; round <= ROUNDS_MAX; round++) {
+        const struct result *result = find(results, key, round);
+        if (result != NULL) {
+            values[count++] = figure(result);
+        }
+    }
+    return count;
+}
+
+static double p50_ns(const struct result *result)
+{
+    return result->p50_ns;
+}
+
+static double p99_ns(const struct result *result)
+{
+    return result->p99_ns;
+}
+
+static double p999_ns(const struct result *result)
+{
+    return result->p999_ns;
+}
+
+static double max_ns(const struct result *result)
+{
+    return result->max_ns;
+}
+
+double summary_ns_per_op(const struct results *results, const struct summary_key *key)
+{
+    double values[ROUNDS_MAX];
+    size_t count = collect(results, key, result_ns_per_op, values);
+    return count == 0 ? 0.0 : summary_median(values, count);
+}
+
+struct summary_ratio summary_compare(const struct results *results, const struct summary_key *fast,
+                                     const struct summary_key *slow)
+{
+    double values[ROUNDS_MAX];
+    size_t count = 0;
+    for (unsigned round = 1; round <= ROUNDS_MAX; round++) {
+        const struct result *a = find(results, fast, round);
+        const struct result *b = find(results, slow, round);
+        if (a != NULL && b != NULL && a->seconds > 0.0) {
+            values[count++] = result_ns_per_op(b) / result_ns_per_op(a);
+        }
+    }
+    struct summary_ratio ratio = {(unsigned)count, 0.0, 0.0, 0.0};
+    if (count != 0) {
+        ratio.median = summary_median(values, count); /* and sorted */
+        ratio.min = values[0];
+        ratio.max = values[count - 1];
+    }
+    return ratio;
+}
+
+struct report {
+    const struct results *results;
+    const struct options *options;
+    FILE *file;
+    FILE *json;
+};
+
+static double median_of(const struct report *report, const struct summary_key *key,
+                        double (*figure)(const struct result *))
+{
+    double values[ROUNDS_MAX];
+    size_t count = collect(report->results, key, figure, values);
+    return count == 0 ? 0.0 : summary_median(values, count);
+}
+
+static double largest_of(const struct report *report, const struct summary_key *key,
+                         double (*figure)(const struct result *))
+{
+    double values[ROUNDS_MAX];
+    size_t count = collect(report->results, key, figure, values);
+    double largest = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        largest = values[i] > largest ? values[i] : largest;
+    }
+    return largest;
+}
+
+static void print_median(const struct report *report, const struct summary_key *key)
+{
+    double values[ROUNDS_MAX];
+    size_t count = collect(report->results, key, result_ns_per_op, values);
+    if (count == 0) {
+        return;
+    }
+    double ns = summary_median(values, count);
+    double p50 = median_of(report, key, p50_ns);
+    double p99 = median_of(report, key, p99_ns);
+    double p999 = median_of(report, key, p999_ns);
+    double longest = largest_of(report, key, max_ns);
+    fprintf(report->file, "%-12s %7u  %-8s %10.1f %12.0f", key->workload, key->threads, key->engine,
+            ns, ns > 0.0 ? 1e9 / ns : 0.0);
+    if (longest > 0.0) { /* calls were timed */
+        fprintf(report->file, " %8.0f %8.0f %8.0f %12.0f", p50, p99, p999, longest);
+    }
+    fprintf(report->file, "\n");
+    if (report->json == NULL) {
+        return;
+    }
+    fprintf(report->json,
+            "{\"median_of\": \"%s\", \"engine\": \"%s\", \"threads\": %u, \"rounds\": %zu, "
+            "\"ns_per_op\": %.3f",
+            key->workload, key->engine, key->threads, count, ns);
+    if (longest > 0.0) {
+        fprintf(report->json,
+                ", \"p50_ns\": %.0f, \"p99_ns\": %.0f, \"p999_ns\": %.0f, \"longest_ns\": %.0f",
+                p50, p99, p999, longest);
+    }
+    fprintf(report->json, "}\n");
+}
+
+static void print_ratio(const struct report *report, const struct summary_key *fast,
+                        const struct summary_key *slow)
+{
+    struct summary_ratio ratio = summary_compare(report->results, fast, slow);
+    if (ratio.rounds == 0) {
+        return;
+    }
+    fprintf(report->file, "%10.2f  (%.2f to %.2f)  %s %s x%u / %s %s x%u\n", ratio.median,
+            ratio.min, ratio.max, fast->engine, fast->workload, fast->threads, slow->engine,
+            slow->workload, slow->threads);
+    if (report->json != NULL) {
+        fprintf(report->json,
+                "{\"ratio_of\": {\"engine\": \"%s\", \"workload\": \"%s\", \"threads\": %u}, "
+                "\"to\": {\"engine\": \"%s\", \"workload\": \"%s\", \"threads\": %u}, "
+                "\"rounds\": %u, \"median\": %.4f, \"min\": %.4f, \"max\": %.4f}\n",
+                fast->engine, fast->workload, fast->threads, slow->engine, slow->workload,
+                slow->threads, ratio.rounds, ratio.median, ratio.min, ratio.max);
+    }
+}
+
+/* Caskade against a peer. */
+static void print_against_peer(const struct report *report, const struct summary_key *key)
+{
+    const struct summary_key own = {SUBJECT, key->workload, key->threads};
+    if (strcmp(key->engine, SUBJECT) != 0) {
+        print_ratio(report, &own, key);
+    }
+}
+
+static void print_against_one_thread(const struct report *report, const struct summary_key *key)
+{
+    const struct summary_key one = {key->engine, key->workload, 1};
+    if (key->threads != 1) {
+        print_ratio(report, key, &one);
+    }
+}
+
+/* Groups against single calls. */
+static void print_against_single(const struct report *report, const struct summary_key *key)
+{
+    const char *single_name = strcmp(key->workload, "getmany") == 0 ? "readrandom"
+                              : strcmp(key->workload, "batch") == 0 ? "fillrandom"
+                                                                    : NULL;
+    if (single_name != NULL) {
+        const struct summary_key single = {key->engine, single_name, key->threads};
+        print_ratio(report, key, &single);
+    }
+}
+
+/* A workload that is listed twice is reported once, where it stands last. */
+static bool is_listed_again(const struct options *options, size_t index)
+{
+    for (size_t w = index + 1; w < options->workload_count; w++) {
+        if (options->workloads[w] == options->workloads[index]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void for_each_key(const struct report *report,
+                         void (*print)(const struct report *, const struct summary_key *))
+{
+    const struct options *options = report->options;
+    for (size_t w = 0; w < options->workload_count; w++) {
+        if (is_listed_again(options, w)) {
+            continue;
+        }
+        for (size_t t = 0; t < options->thread_count; t++) {
+            for (size_t e = 0; e < options->engine_count; e++) {
+                const struct summary_key key = {options->engines[e]->name,
+                                                options->workloads[w]->name, options->threads[t]};
+                print(report, &key);
+            }
+        }
+    }
+}
+
+void summary_print(const struct results *results, const struct options *options, FILE *file,
+                   FILE *json)
+{
+    const struct report report = {results, options, file, json};
+    fprintf(file,
+            "\nMedians of %u round%s. Percentiles are of calls, in ns; longest: of all rounds\n",
+            options->rounds, options->rounds == 1 ? "" : "s");
+    fprintf(file, "%-12s %7s  %-8s %10s %12s %8s %8s %8s %12s\n", "workload", "threads", "engine",
+            "ns/op", "ops/sec", "p50", "p99", "p99.9", "longest");
+    for_each_key(&report, print_median);
+    fprintf(file, "\nHow many times as fast: median (smallest to largest round); xN: N threads\n");
+    for_each_key(&report, print_against_peer);
+    for_each_key(&report, print_against_one_thread);
+    for_each_key(&report, print_against_single);
+}
