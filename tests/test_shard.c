@@ -1,0 +1,276 @@
+/* shard/shard and shard/read: puts, deletes and look-ups in one shard. */
+#include "unit_shard.h"
+
+static struct shard *only(struct rig *rig)
+{
+    return &rig->shards[0];
+}
+
+static void test_what_is_put_is_found(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+
+        assert_value(rig, "key", NULL);
+        assert_ok(rig_put(rig, "key", "one"));
+        assert_value(rig, "key", "one");
+        assert_ok(rig_put(rig, "key", "two"));
+        assert_value(rig, "key", "two");
+        assert_ok(rig_put(rig, "key", ""));
+        assert_value(rig, "key", "");
+        assert_ok(rig_put(rig, "other", "three"));
+        assert_value(rig, "key", "");
+        assert_value(rig, "other", "three");
+        assert_value(rig, "ke", NULL);
+        assert_value(rig, "keyy", NULL);
+        rig_stop(rig);
+    }
+}
+
+static void test_what_is_deleted_is_gone_until_it_is_put_again(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+
+        assert_ok(rig_put(rig, "key", "one"));
+        assert_ok(rig_delete(rig, "key"));
+        assert_value(rig, "key", NULL);
+        assert_int_equal(rig_delete(rig, "key"), CASK_NOTFOUND);
+        assert_ok(rig_put(rig, "key", "two"));
+        assert_value(rig, "key", "two");
+        rig_stop(rig);
+    }
+}
+
+static void test_a_delete_of_nothing_writes_nothing(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+    uint64_t before;
+
+    (void)state;
+    assert_ok(rig_put(rig, "other", "value"));
+    before = only(rig)->position;
+    assert_int_equal(rig_delete(rig, "key"), CASK_NOTFOUND);
+    assert_int_equal(only(rig)->position, before);
+    assert_int_equal(only(rig)->counts.writes, 1);
+    rig_stop(rig);
+}
+
+static void test_sequence_numbers_rise_by_one(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+
+    (void)state;
+    assert_int_equal(only(rig)->next_sequence, 1);
+    for (uint64_t i = 1; i <= 100; i++) {
+        assert_ok(rig_put(rig, "key", "value"));
+        assert_int_equal(only(rig)->next_sequence, i + 1);
+    }
+    assert_ok(rig_delete(rig, "key"));
+    assert_int_equal(only(rig)->next_sequence, 102);
+    rig_stop(rig);
+}
+
+static void test_the_last_sequence_number_is_never_passed(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+
+    (void)state;
+    assert_ok(rig_put(rig, "key", "one"));
+    only(rig)->next_sequence = RECORD_SEQUENCE_MAX - 1;
+    assert_ok(rig_put(rig, "key", "two"));
+    assert_int_equal(rig_put(rig, "key", "three"), CASK_ENOTSUP);
+    assert_int_equal(rig_delete(rig, "key"), CASK_ENOTSUP);
+    assert_value(rig, "key", "two");
+    rig_stop(rig);
+}
+
+/* ---- equal hashes ---------------------------------------------------------------------------- */
+
+#define TWINS 8
+
+static struct shard_op twin_op(const char *name, const char *value)
+{
+    return (struct shard_op){.hash = 0x1234567800000000u,
+                             .key = slice_of(name),
+                             .value = slice_of(value),
+                             .type = RECORD_PUT};
+}
+
+/* Entries are hints, the key in the log is the proof: keys of one hash stay apart. */
+static void test_keys_of_equal_hash_stay_apart(void **state)
+{
+    static const char *const names[TWINS] = {"a", "b", "c", "d", "e", "f", "gg", "hh"};
+
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+        struct shard *shard = only(rig);
+        const char *values[TWINS];
+        struct rng rng = {m + 1};
+        uint64_t position;
+
+        memset(values, 0, sizeof values);
+        for (int i = 0; i < 3000; i++) {
+            size_t k = rng_below(&rng, TWINS);
+            struct shard_op op = twin_op(names[k], i % 2 ? "odd" : "even");
+
+            if (rng_percent(&rng, 70)) {
+                assert_ok(shard_put(shard, &op, &position));
+                values[k] = i % 2 ? "odd" : "even";
+            } else {
+                op.type = RECORD_DELETE;
+                op.value = slice_of("");
+                assert_int_equal(shard_delete(shard, &op, &position),
+                                 values[k] ? CASK_OK : CASK_NOTFOUND);
+                values[k] = NULL;
+            }
+            k = rng_below(&rng, TWINS);
+            assert_found(rig, shard, op.hash, names[k], values[k]);
+        }
+        rig_abandon(rig); /* the hashes are not those of the keys */
+        rig_stop(rig);
+    }
+}
+
+/* ---- counts ---------------------------------------------------------------------------------- */
+
+static void test_live_and_dead_bytes_are_exact(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+    struct shard *shard = only(rig);
+
+    (void)state;
+    assert_ok(rig_put(rig, "a", "12345678")); /* 17 + 1 + 8: 32 bytes */
+    assert_ok(rig_put(rig, "b", ""));         /* 24 */
+    assert_int_equal(shard->counts.live_bytes, 56);
+    assert_int_equal(shard->counts.dead_bytes, 0);
+    assert_ok(rig_put(rig, "a", "")); /* kills the first, once the stage is emptied */
+    pthread_mutex_lock(&shard->lock);
+    assert_ok(shard_drain(shard));
+    pthread_mutex_unlock(&shard->lock);
+    assert_int_equal(shard->counts.live_bytes, 48);
+    assert_int_equal(shard->counts.dead_bytes, 32);
+    assert_ok(rig_delete(rig, "b")); /* kills the second, and is dead itself */
+    assert_int_equal(shard->counts.live_bytes, 24);
+    assert_int_equal(shard->counts.dead_bytes, 32 + 24 + 24);
+    assert_int_equal(shard->counts.writes, 4);
+    assert_int_equal(shard->counts.written_bytes, 104);
+    assert_int_equal(shard->active->counts.live_bytes, 24);
+    assert_int_equal(shard->active->counts.dead_bytes, 80);
+    assert_int_equal(shard->active->counts.records, 4);
+    rig_stop(rig);
+}
+
+static void test_counts_are_the_same_after_reopening(void **state)
+{
+    (void)state;
+    for (int crash = 0; crash < 2; crash++)
+        for (size_t m = 0; m < UNIT_MODES; m++) {
+            struct rig *rig = rig_make(1, unit_modes[m]);
+            struct rng rng = {m + 1};
+            struct shard_counts before;
+            uint64_t keys;
+            char key[16];
+
+            rig->config.segment_bytes = 2000;
+            rig_open(rig);
+            for (int i = 0; i < 1000; i++) {
+                snprintf(key, sizeof key, "key%u", (unsigned)rng_below(&rng, 100));
+                if (rng_percent(&rng, 70))
+                    assert_ok(rig_put(rig, key, "some value"));
+                else
+                    assert_in_range(rig_delete(rig, key), CASK_OK, CASK_NOTFOUND);
+            }
+            pthread_mutex_lock(&only(rig)->lock);
+            assert_ok(shard_drain(only(rig)));
+            pthread_mutex_unlock(&only(rig)->lock);
+            before = only(rig)->counts;
+            keys = keydir_count(&only(rig)->index.keydir);
+            if (crash)
+                rig_crash(rig);
+            else
+                rig_reopen(rig);
+            assert_int_equal(only(rig)->counts.live_bytes, before.live_bytes);
+            assert_int_equal(only(rig)->counts.dead_bytes, before.dead_bytes);
+            assert_int_equal(keydir_count(&only(rig)->index.keydir), keys);
+            rig_stop(rig);
+        }
+}
+
+/* ---- expiry ---------------------------------------------------------------------------------- */
+
+static void test_an_expired_key_is_not_there(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+    struct shard_op op = op_of(rig, "key", "value");
+    uint64_t position;
+
+    (void)state;
+    op.expires_at_ms = 1;
+    assert_ok(shard_put(only(rig), &op, &position));
+    assert_value(rig, "key", NULL);
+    assert_int_equal(rig_delete(rig, "key"), CASK_NOTFOUND);
+    op.expires_at_ms = wall_clock_ms() + 3600000;
+    assert_ok(shard_put(only(rig), &op, &position));
+    assert_value(rig, "key", "value");
+    op.expires_at_ms = 1;
+    assert_ok(shard_put(only(rig), &op, &position));
+    assert_value(rig, "key", NULL);
+    assert_ok(rig_put(rig, "key", "for ever"));
+    assert_value(rig, "key", "for ever");
+    rig_stop(rig);
+}
+
+/* ---- damage ---------------------------------------------------------------------------------- */
+
+/* The newest record of a key is damaged: that is an error, and not the older value. */
+static void test_a_damaged_record_is_corruption_and_never_the_value_before(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++)
+        for (int drained = 0; drained < 2; drained++) {
+            struct rig *rig = rig_start(1, unit_modes[m]);
+            uint64_t offset;
+
+            assert_ok(rig_put(rig, "key", "one"));
+            offset = segment_tail(only(rig)->active);
+            assert_ok(rig_put(rig, "key", "two"));
+            if (drained) {
+                pthread_mutex_lock(&only(rig)->lock);
+                assert_ok(shard_drain(only(rig)));
+                pthread_mutex_unlock(&only(rig)->lock);
+            }
+            assert_ok(io_write(only(rig)->active->file, offset + RECORD_HEADER_BYTES + 4, "T", 1));
+            assert_int_equal(find_status(rig, "key"), CASK_ECORRUPT);
+            assert_true(log_lines_mention(&rig->lines, "1.data: offset 88"));
+            assert_ok(rig_put(rig, "key", "three"));
+            pthread_mutex_lock(&only(rig)->lock);
+            assert_ok(shard_drain(only(rig)));
+            pthread_mutex_unlock(&only(rig)->lock);
+            assert_value(rig, "key", "three");
+            assert_ok(rig_delete(rig, "key"));
+            assert_value(rig, "key", NULL);
+            rig_stop(rig);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_put_is_found),
+        cmocka_unit_test(test_what_is_deleted_is_gone_until_it_is_put_again),
+        cmocka_unit_test(test_a_delete_of_nothing_writes_nothing),
+        cmocka_unit_test(test_sequence_numbers_rise_by_one),
+        cmocka_unit_test(test_the_last_sequence_number_is_never_passed),
+        cmocka_unit_test(test_keys_of_equal_hash_stay_apart),
+        cmocka_unit_test(test_live_and_dead_bytes_are_exact),
+        cmocka_unit_test(test_counts_are_the_same_after_reopening),
+        cmocka_unit_test(test_an_expired_key_is_not_there),
+        cmocka_unit_test(test_a_damaged_record_is_corruption_and_never_the_value_before),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

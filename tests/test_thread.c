@@ -1,0 +1,141 @@
+/* base/thread: threads that leave signals to the program, and their place with the scheduler. */
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "unit.h"
+
+#include "base/thread.h"
+
+static void *read_mask(void *argument)
+{
+    pthread_sigmask(SIG_SETMASK, NULL, argument);
+    return NULL;
+}
+
+static void test_a_thread_takes_no_signals_and_the_caller_keeps_its_own(void **state)
+{
+    sigset_t before;
+    sigset_t inside;
+    sigset_t after;
+    pthread_t thread;
+
+    (void)state;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    assert_ok(thread_start(&thread, read_mask, &inside));
+    pthread_join(thread, NULL);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    for (int number = 1; number < 32; number++) {
+        assert_int_equal(sigismember(&before, number), sigismember(&after, number));
+        if (number != SIGKILL && number != SIGSTOP)
+            assert_int_equal(sigismember(&inside, number), 1);
+    }
+}
+
+static void test_there_is_at_least_one_processor(void **state)
+{
+    (void)state;
+    assert_in_range(thread_processors(), 1, 1024);
+}
+
+static int policy(void)
+{
+    struct sched_param parameters;
+    int which = -1;
+
+    pthread_getschedparam(pthread_self(), &which, &parameters);
+    return which;
+}
+
+struct errand {
+    int policy;
+    pthread_t thread;
+    int runs;
+};
+
+static void *run_errand(void *argument)
+{
+    struct errand *errand = argument;
+
+    errand->policy = policy();
+    errand->thread = pthread_self();
+    errand->runs++;
+    return NULL;
+}
+
+static void check_idle_run(void)
+{
+    struct errand errand = {.runs = 0};
+
+    thread_run_idle(run_errand, &errand);
+    CHECK(errand.runs == 1, "it ran %d times", errand.runs);
+    CHECK(errand.policy == SCHED_IDLE, "it ran in policy %d", errand.policy);
+    CHECK(policy() == SCHED_OTHER, "the caller is left in policy %d", policy());
+}
+
+static void test_an_idle_run_is_over_when_the_call_returns(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        check_idle_run();
+}
+
+/* Linux lets a user without privileges into SCHED_IDLE at any time, but out of it only where
+ * RLIMIT_NICE says so, and by default it does not. */
+static void test_an_idle_run_leaves_the_caller_as_it_was_without_privileges(void **state)
+{
+    pid_t child;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip(); /* the test before has shown it */
+    child = fork();
+    if (child == 0) {
+        if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
+            _exit(0);
+        check_idle_run();
+        _exit(0);
+    }
+    wait_for_success(child);
+}
+
+/* Where no thread can be had the work is done all the same. */
+static void test_an_idle_run_happens_without_a_thread_too(void **state)
+{
+    pid_t child;
+
+    (void)state;
+    if (geteuid() != 0 || BUILT_WITH_TSAN)
+        skip(); /* the limit below counts all of a user's threads */
+    child = fork();
+    if (child == 0) {
+        struct rlimit none = {0, 0};
+        struct errand errand = {.runs = 0};
+        pthread_t thread;
+
+        if (setgroups(0, NULL) != 0 || setgid(65533) != 0 || setuid(65533) != 0 ||
+            setrlimit(RLIMIT_NPROC, &none) != 0)
+            _exit(0);
+        CHECK_STATUS(thread_start(&thread, run_errand, &errand), CASK_ENOMEM);
+        thread_run_idle(run_errand, &errand);
+        CHECK(errand.runs == 1, "it ran %d times", errand.runs);
+        CHECK(policy() == SCHED_OTHER, "the caller is left in policy %d", policy());
+        _exit(0);
+    }
+    wait_for_success(child);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_thread_takes_no_signals_and_the_caller_keeps_its_own),
+        cmocka_unit_test(test_there_is_at_least_one_processor),
+        cmocka_unit_test(test_an_idle_run_is_over_when_the_call_returns),
+        cmocka_unit_test(test_an_idle_run_leaves_the_caller_as_it_was_without_privileges),
+        cmocka_unit_test(test_an_idle_run_happens_without_a_thread_too),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
