@@ -12,7 +12,8 @@
  * fails, verify finds damage. A read-only open changes no byte. What is put after the damage was
  * met is there after reopening.
  *
- *   CASKADE_CORRUPTION_STEP=n  only each n-th case; 1 for all of them in every mode
+ * Each flip is met by a read-only open, each fourth by one that writes too; all else by both.
+ *   CASKADE_CORRUPTION_STEP=n  only each n-th flip by one that writes; 1 for all
  */
 #include <errno.h>
 #include <sched.h>
@@ -28,6 +29,7 @@
 
 #include <cmocka.h>
 
+#include "log/segment.h"
 #include "support_model.h"
 
 #define KEYS 22u
@@ -37,6 +39,8 @@
 #define PROCESSES 2u
 #define HANG_SECONDS 60u
 #define PARTS_MAX 2u
+#define FLIP_STEP 4u
+#define SHARD_NAME_BYTES strlen("shard-000")
 
 /* Read-only opens wait for a live writer to come to rest. There is none here. */
 int nanosleep(const struct timespec *wanted, struct timespec *left)
@@ -77,6 +81,7 @@ struct sweep {
     unsigned process;
     uint64_t step;
     uint64_t number; /* of the case */
+    bool torn;       /* the case is what a crash may leave as well */
     char *dir;
     bool dir_is_intact;
     struct log_lines log;
@@ -329,7 +334,7 @@ static void set_up(struct sweep *sweep, const struct damage *damage)
             CHECK(unlink(path) == 0, "%s: %s", path, strerror(errno));
     }
     sweep->dir_is_intact = false;
-    sweep->told = false;
+    sweep->told = sweep->torn;
 }
 
 static void run_read_only(struct sweep *sweep, const struct damage *damage)
@@ -392,13 +397,13 @@ static void run_read_write(struct sweep *sweep, const struct damage *damage)
     (void)cask_close(db);
 }
 
+static const char flipped[] = "bit flipped in";
+
 static void run_case(struct sweep *sweep, const struct damage *damage, const char *what,
                      size_t where)
 {
     sweep->number++;
     if (sweep->number % PROCESSES != sweep->process)
-        return;
-    if (sweep->step > 1 && mix64(sweep->number) % sweep->step != 0)
         return;
     (void)snprintf(sweep->shared->current[sweep->process],
                    sizeof sweep->shared->current[sweep->process], "case %llu: %s: %s %s at %zu",
@@ -408,8 +413,17 @@ static void run_case(struct sweep *sweep, const struct damage *damage, const cha
     sweep->shared->cases[sweep->process]++;
     alarm(HANG_SECONDS);
     run_read_only(sweep, damage);
-    run_read_write(sweep, damage);
+    if (what != flipped || mix64(sweep->number) % sweep->step == 0)
+        run_read_write(sweep, damage);
     alarm(0);
+}
+
+static bool same_kind(const struct tree_file *a, const struct tree_file *b)
+{
+    const char *end_a = strrchr(a->name, '.');
+    const char *end_b = strrchr(b->name, '.');
+
+    return end_a && end_b ? strcmp(end_a, end_b) == 0 : !end_a && !end_b;
 }
 
 static struct damage damage_of(const struct tree_file *file, const uint8_t *bytes, size_t size)
@@ -423,18 +437,35 @@ static void flip_bits(struct sweep *sweep, const struct tree_file *file, uint8_t
 
     for (size_t bit = 0; bit < file->size * 8; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        run_case(sweep, &damage, "bit flipped in", bit);
+        run_case(sweep, &damage, flipped, bit);
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
 }
 
+/* Whether the file is the last of a log that a crash left, which may then end anywhere: only what
+ * was in it before can be told. */
+static bool is_open_end(const struct sweep *sweep, const struct tree_file *file)
+{
+    const struct tree *tree = &sweep->image->tree;
+
+    if (sweep->image->closed || !strstr(file->name, ".data"))
+        return false;
+    for (const struct tree_file *other = file + 1; other < tree->files + tree->count; other++)
+        if (same_kind(file, other) && strncmp(file->name, other->name, SHARD_NAME_BYTES) == 0 &&
+            other->size > SEGMENT_HEADER_BYTES && other->bytes[SEGMENT_HEADER_BYTES] != 0)
+            return false;
+    return true;
+}
+
 static void truncate_file(struct sweep *sweep, const struct tree_file *file, uint8_t *bytes)
 {
+    sweep->torn = is_open_end(sweep, file);
     for (size_t size = 0; size < file->size; size++) {
         struct damage damage = damage_of(file, bytes, size);
 
         run_case(sweep, &damage, "truncated", size);
     }
+    sweep->torn = false;
 }
 
 static void zero_blocks(struct sweep *sweep, const struct tree_file *file, uint8_t *bytes)
@@ -479,14 +510,6 @@ static void lengthen(struct sweep *sweep, const struct tree_file *file)
         run_case(sweep, &damage, "lengthened", size);
         free(bytes);
     }
-}
-
-static bool same_kind(const struct tree_file *a, const struct tree_file *b)
-{
-    const char *end_a = strrchr(a->name, '.');
-    const char *end_b = strrchr(b->name, '.');
-
-    return end_a && end_b ? strcmp(end_a, end_b) == 0 : !end_a && !end_b;
 }
 
 static void replace_file(struct sweep *sweep, const struct tree_file *file)
@@ -558,7 +581,7 @@ static pid_t start_sweep(const struct image *image, struct shared *shared, unsig
     struct sweep sweep = {.image = image,
                           .shared = shared,
                           .process = process,
-                          .step = environment_number("CASKADE_CORRUPTION_STEP", 1),
+                          .step = environment_number("CASKADE_CORRUPTION_STEP", FLIP_STEP),
                           .dir = dir};
     pid_t child;
 

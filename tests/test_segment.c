@@ -361,7 +361,8 @@ static void test_a_full_disk_changes_nothing_and_passes(void **state)
         offset = add_text(bench.segment, 1, "key", "value");
         assert_ok(segment_commit(bench.segment));
         assert_int_equal(segment_ensure(bench.segment, 3 << 20, false), CASK_ENOSPC);
-        assert_ok(segment_ensure(bench.segment, 128 << 10, false)); /* what is needed now, no step ahead */
+        assert_ok(segment_ensure(bench.segment, 128 << 10,
+                                 false)); /* what is needed now, no step ahead */
         assert_ok(segment_rollback(bench.segment));
         remount_memory(path, "size=8m", false);
         status = segment_ensure(bench.segment, 3 << 20, false);
@@ -549,9 +550,8 @@ static void test_files_of_every_short_length_open(void **state)
             assert_ok(segment_open(bench.place.dir, &bench.config, 7, &bench.segment));
             assert_int_equal(bench.segment->header_damaged, length < SEGMENT_HEADER_BYTES);
             assert_int_equal(segment_tail(bench.segment), length);
-            /* Its padding may be missing. */
             assert_int_equal(read_status(&bench, SEGMENT_HEADER_BYTES),
-                             length < SEGMENT_HEADER_BYTES + 25 ? CASK_ECORRUPT : CASK_OK);
+                             length < SEGMENT_HEADER_BYTES + 32 ? CASK_ECORRUPT : CASK_OK);
         }
         free(bytes);
         bench_stop(&bench);
@@ -707,8 +707,7 @@ static void test_mapped_reads_go_on_without_the_descriptor(void **state)
     }
 }
 
-/* As on a file system without fallocate: the file then ends with the last byte written, and the
- * padding of a large record is not written. */
+/* As on a file system without fallocate: the file then ends with the last byte written. */
 static void test_the_last_large_record_is_readable_where_nothing_is_preallocated(void **state)
 {
     uint8_t *large = unit_bytes(1200001, 1);

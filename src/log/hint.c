@@ -301,12 +301,13 @@ static bool entries_are_good(const struct hint *hint)
     for (uint64_t i = 0; i < hint->count; i++) {
         struct hint_entry entry = hint_entry_at(hint, i);
         unsigned type = entry.type & RECORD_TYPE_MASK;
+        unsigned flags = entry.type & ~RECORD_TYPE_MASK;
 
         if (entry.offset < SEGMENT_HEADER_BYTES ||
             entry.size < RECORD_HEADER_BYTES + entry.key_size ||
             entry.offset + entry.size > hint->length || entry.key_size == 0 ||
             (type != RECORD_PUT && type != RECORD_DELETE) || entry.sequence == 0 ||
-            entry.sequence > hint->max_sequence)
+            (flags & ~RECORD_FLAGS_KNOWN) != 0 || entry.sequence > hint->max_sequence)
             return false;
     }
     return true;

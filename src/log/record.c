@@ -96,8 +96,8 @@ enum record_outcome record_decode(const uint8_t *from, uint64_t available, uint6
     if (all_zero(from))
         return RECORD_NONE;
     size = record_unpadded_size(from);
-    if (size > available)
-        return RECORD_TRUNCATED;
+    if (align_up(size, RECORD_ALIGNMENT) > available)
+        return RECORD_TRUNCATED; /* its padding is part of it */
     if (!record_is_plausible(from))
         return RECORD_BAD;
     if (verify && get_u32(from + AT_CHECKSUM) !=

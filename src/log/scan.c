@@ -87,11 +87,12 @@ static int next_large(struct scan *scan, uint64_t available, enum record_outcome
 {
     const uint8_t *head = scan->piece + (scan->at - scan->piece_at);
     uint64_t unpadded = record_unpadded_size(head);
+    uint64_t padded = align_up(unpadded, RECORD_ALIGNMENT);
     bool good;
     int status;
 
     *ret_outcome = RECORD_TRUNCATED;
-    if (unpadded > available)
+    if (padded > available)
         return CASK_OK;
     *ret_outcome = RECORD_BAD;
     if (!record_is_plausible(head))
@@ -123,7 +124,7 @@ int scan_next(struct scan *scan, enum record_outcome *ret_outcome, struct record
     here = scan->piece_at + scan->piece_bytes - scan->at;
     if (scan->piece_bytes < RECORD_HEADER_BYTES || here < RECORD_HEADER_BYTES)
         return CASK_OK;
-    claimed = record_unpadded_size(scan->piece + (scan->at - scan->piece_at));
+    claimed = record_claimed_size(scan->piece + (scan->at - scan->piece_at));
     if (claimed > here && claimed <= PIECE_BYTES) {
         status = load_piece(scan, scan->at, (size_t)claimed);
         if (status != CASK_OK)
@@ -168,7 +169,7 @@ static int is_candidate(struct scan *scan, uint64_t *budget, bool *ret_yes)
     if (status != CASK_OK || scan->piece_at + scan->piece_bytes < scan->at + RECORD_HEADER_MAX)
         return status;
     head = scan->piece + (scan->at - scan->piece_at);
-    size = record_unpadded_size(head);
+    size = record_claimed_size(head);
     if (size > scan->end - scan->at || !record_is_plausible(head) ||
         (size > SMALL_BYTES && size > *budget))
         return CASK_OK;

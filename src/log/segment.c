@@ -80,6 +80,7 @@ static struct segment *segment_new(const struct log_config *config, uint64_t id)
         segment->id = id;
         segment->seed = place_seed(config, id);
         segment->write_mapped = config->write_mapped;
+        segment->reach = (uint64_t)RECORD_ALIGNMENT << config->offset_bits;
     }
     return segment;
 }
@@ -326,13 +327,14 @@ static int flush_scratch(struct segment *segment)
     return status;
 }
 
-/* The padding behind a large record is not written: beyond the tail the file is zeros. */
 static int append_large(struct segment *segment, const struct record *record)
 {
     uint64_t at = segment->pending;
     uint64_t place = segment_place(segment, at);
+    static const uint8_t padding[RECORD_ALIGNMENT];
     uint8_t *head = segment->scratch;
     size_t head_bytes;
+    size_t used;
     int status;
 
     if (segment->scratch_bytes < RECORD_HEADER_MAX + record->key.size) {
@@ -348,6 +350,9 @@ static int append_large(struct segment *segment, const struct record *record)
     status = io_write(segment->file, at, head, head_bytes);
     if (status == CASK_OK)
         status = io_write(segment->file, at + head_bytes, record->value.data, record->value.size);
+    used = head_bytes + record->value.size;
+    if (status == CASK_OK && used < record_size(record))
+        status = io_write(segment->file, at + used, padding, record_size(record) - used);
     return status;
 }
 
@@ -427,7 +432,6 @@ int segment_rollback(struct segment *segment)
     return status;
 }
 
-/* The file may end short of the tail by the padding of its last record. */
 static int read_by_call(const struct segment *segment, uint64_t offset, uint64_t available,
                         struct record_buffer *buffer, const uint8_t **ret_bytes, uint64_t *ret_size)
 {
@@ -442,7 +446,7 @@ static int read_by_call(const struct segment *segment, uint64_t offset, uint64_t
     *ret_size = first;
     if (first < RECORD_HEADER_BYTES)
         return CASK_OK;
-    claimed = record_unpadded_size(buffer->bytes);
+    claimed = record_claimed_size(buffer->bytes);
     if (claimed <= first || claimed > available)
         return CASK_OK;
     free(buffer->heap);

@@ -62,6 +62,7 @@ struct segment {
     uint64_t predecessor;
     uint64_t seed;      /* of the places of its records */
     uint64_t capacity;  /* bytes the file may grow to */
+    uint64_t reach;     /* records begin below this: locations hold no larger offset */
     uint64_t allocated; /* bytes that have blocks */
     uint64_t pending;   /* end of what was appended, committed or not */
     uint64_t flushed;   /* system-call mode: end of what was written to the file */
@@ -152,7 +153,11 @@ static inline uint64_t segment_reserve(const struct segment *segment, bool keep_
 static inline bool segment_has_room(const struct segment *segment, uint64_t size,
                                     bool keep_headroom)
 {
-    return segment->pending + size + segment_reserve(segment, keep_headroom) <= segment->capacity;
+    uint64_t end = segment->pending + size;
+
+    /* One record, or the whole of a batch, may pass the reach if it begins the segment. */
+    return end + segment_reserve(segment, keep_headroom) <= segment->capacity &&
+           (end <= segment->reach || segment->pending == SEGMENT_HEADER_BYTES);
 }
 
 /* Gets blocks for `size` more bytes and what is kept free. CASK_ENOSPC and the like change

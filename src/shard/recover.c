@@ -147,6 +147,7 @@ static int check_unlisted(struct shard *shard)
 
 static int read_manifest(struct recovery *recovery)
 {
+    static const uint8_t unknown[16];
     struct shard *shard = recovery->shard;
     char name[SEGMENT_NAME_BYTES];
     int status;
@@ -172,8 +173,10 @@ static int read_manifest(struct recovery *recovery)
         return status;
     }
     recovery->exists = true;
-    recovery->same_boot = memcmp(recovery->manifest.boot_id, shard->env->boot_id,
-                                 sizeof shard->env->boot_id) == 0;
+    /* A system that does not tell its boot id may have lost power at any time. */
+    recovery->same_boot = memcmp(recovery->manifest.boot_id, shard->env->boot_id, sizeof unknown) ==
+                              0 &&
+                          memcmp(shard->env->boot_id, unknown, sizeof unknown) != 0;
     return CASK_OK;
 }
 
@@ -554,6 +557,7 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
     int status = CASK_OK;
 
     report_cut(shard, tail);
+    recovery->damaged |= tail->damaged;
     recovery->max_sequence = max_u64(recovery->max_sequence, tail->max_sequence);
     if (tail->end <= SEGMENT_HEADER_BYTES && !tail->damaged && (i > 0 || segment->header_damaged)) {
         drop_segment(recovery, tail);
@@ -617,10 +621,15 @@ int recover_apply(struct recovery *recovery)
     for (uint64_t i = 0; status == CASK_OK && i < recovery->tail_count; i++)
         status = apply_tail(recovery, i);
     load_finish(&recovery->loader);
+    recovery->damaged &= !shard->env->read_only;
     shard->next_sequence = max_u64(
         max_u64(recovery->max_sequence + 1, recovery->manifest.next_sequence), 1);
     if (status == CASK_OK && recovery->relist && !shard->env->read_only)
         status = unlink_dropped(recovery);
     shard->dirty = shard->counts.recovered_records > 0;
+    /* That a gap does not end the log must be known to the next open before anything is appended:
+     * it may come after a power loss, and would have to end the log there. */
+    if (status == CASK_OK && recovery->damaged)
+        status = shard_seal_waiting(shard, false);
     return status;
 }

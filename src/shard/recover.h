@@ -1,7 +1,8 @@
 /* Opening a shard: manifest, then the hints of what is sealed, then the log behind them.
  *
  * Three steps, because a batch across shards counts only if it is whole in all of them:
- *   recover_read     each shard by itself, any number at once: nothing is changed
+ *   recover_read     each shard by itself, any number at once: no log is changed, but orphans of a
+ *                    crash are removed and bad hints written anew
  *   recover_resolve  all shards together: decides where each shard's log ends
  *   recover_apply    each shard by itself: cuts, syncs what is trusted, fills in the index
  *
@@ -37,6 +38,7 @@ struct recovery {
     bool same_boot; /* no power was lost since the manifest was written */
     bool exists;    /* there is a directory and a manifest */
     bool relist;    /* the manifest no longer says what is there */
+    bool damaged;   /* something was kept behind what does not validate */
     uint64_t max_sequence;
     uint64_t max_id;
 };

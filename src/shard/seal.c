@@ -187,7 +187,7 @@ static int seal(struct shard *shard, struct segment *segment, bool in_background
         status = write_hint_idle(shard, segment, &checksum, &damaged);
     else if (status == CASK_OK)
         status = write_hint(shard, segment, &checksum, &damaged);
-    if (status == CASK_OK && !damaged) {
+    if (status == CASK_OK) { /* with damage too: it has no hint then, and every open says so */
         pthread_mutex_lock(&shard->manifest_lock);
         status = list_as_sealed(shard, segment, checksum);
         pthread_mutex_unlock(&shard->manifest_lock);

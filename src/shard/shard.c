@@ -115,13 +115,15 @@ static int read_for_key(struct shard *shard, uint64_t location, struct record_bu
     return status;
 }
 
-/* Finds a key's entry, the stage being empty. Under the lock. */
+/* Finds a key's entry, the stage being empty. One that cannot be read may be the key's: an error.
+ * Under the lock. */
 static int locate(struct shard *shard, const struct shard_op *op, struct located *ret_located)
 {
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(&shard->index.keydir, tag_of(shard, op->hash), locations,
                                  CANDIDATES);
     int status = CASK_NOTFOUND;
+    int failed = CASK_OK;
 
     for (unsigned i = 0; i < found && i < CANDIDATES && status != CASK_OK; i++) {
         struct record_buffer buffer;
@@ -131,7 +133,7 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
         record_buffer_init(&buffer);
         outcome = read_for_key(shard, locations[i], &buffer, &old);
         if (outcome != CASK_OK) {
-            status = outcome;
+            failed = outcome;
         } else if (old.record.key.size == op->key.size &&
                    bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
             *ret_located = (struct located){old.segment, locations[i], record_size(&old.record),
@@ -140,7 +142,7 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
         }
         record_buffer_release(&buffer);
     }
-    return status;
+    return failed != CASK_OK ? failed : status;
 }
 
 /* ---- emptying the stage ---------------------------------------------------------------------- */
@@ -164,16 +166,22 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     record_buffer_init(&fresh_buffer);
     record_buffer_init(&old_buffer);
     if (read_for_key(shard, entry.location, &fresh_buffer, &fresh) == CASK_OK) {
-        for (unsigned i = 0; !same && i < found && i < CANDIDATES; i++) {
-            same = locations[i] == entry.location;
-            if (same || read_for_key(shard, locations[i], &old_buffer, &old) != CASK_OK)
+        for (unsigned i = 0; i < found && i < CANDIDATES; i++) {
+            if (locations[i] == entry.location) {
+                same = true;
                 continue;
-            same = old.record.key.size == fresh.record.key.size &&
-                   bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size);
-            if (same) {
-                keydir_replace(keydir, entry.tag, locations[i], entry.location);
-                shard_count_dead(shard, old.segment, record_size(&old.record));
             }
+            if (read_for_key(shard, locations[i], &old_buffer, &old) != CASK_OK)
+                continue;
+            if (old.record.key.size != fresh.record.key.size ||
+                !bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size))
+                continue;
+            if (same)
+                keydir_remove(keydir, entry.tag, locations[i]);
+            else
+                keydir_replace(keydir, entry.tag, locations[i], entry.location);
+            same = true;
+            shard_count_dead(shard, old.segment, record_size(&old.record));
         }
     }
     record_buffer_release(&fresh_buffer);
@@ -189,6 +197,10 @@ int shard_drain(struct shard *shard)
     uint32_t staged = index_staged(index);
     int status = staged == 0 ? CASK_OK : keydir_reserve(&index->keydir, staged);
 
+    /* With the budget used up, what is staged replaces entries; the few that do not find the slots
+     * that a full table still has. */
+    if (status == CASK_ENOMEM && keydir_count(&index->keydir) > 0)
+        status = CASK_OK;
     for (uint32_t i = 0; status == CASK_OK && i < staged; i++) {
         uint32_t tag = index_staged_at(index, i).tag;
         uint64_t location;
@@ -326,10 +338,26 @@ int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_posi
     return status;
 }
 
-static void forget(struct shard *shard, const struct shard_op *op, const struct located *old)
+/* Takes a key out of the index: its entry, and older ones that have stayed beside it because they
+ * could not be read for a while. CASK_NOTFOUND when none is left, or why one may be left. */
+static int forget(struct shard *shard, const struct shard_op *op)
 {
-    keydir_remove(&shard->index.keydir, tag_of(shard, op->hash), old->location);
-    shard_count_dead(shard, old->segment, old->size);
+    struct located old;
+    int status;
+
+    while ((status = locate(shard, op, &old)) == CASK_OK) {
+        keydir_remove(&shard->index.keydir, tag_of(shard, op->hash), old.location);
+        shard_count_dead(shard, old.segment, old.size);
+    }
+    return status;
+}
+
+/* After the tombstone is in the log. Where an entry may be left, the tombstone's own goes into the
+ * index: its higher sequence number then speaks. */
+static void settle_delete(struct shard *shard, const struct shard_op *op, uint64_t offset)
+{
+    if (forget(shard, op) != CASK_NOTFOUND)
+        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
 }
 
 /* A tombstone is no data: it is dead as soon as it is written. */
@@ -354,7 +382,7 @@ int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_p
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
         count_tombstone(shard, op);
-        forget(shard, op, &old);
+        settle_delete(shard, op, offset);
         *ret_position = shard->position;
         look_ahead(shard);
     }
@@ -440,7 +468,6 @@ void shard_batch_undo(struct shard *shard, uint64_t tail)
 /* Puts are staged, deletes settled at once; the stage is emptied before it overflows. */
 static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t offset)
 {
-    struct located old;
     int status = CASK_OK;
 
     if (op->type == RECORD_DELETE || index_staged(&shard->index) == INDEX_STAGE)
@@ -449,8 +476,7 @@ static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t 
         shard_fail(shard, status, "indexing a batch");
     } else if (op->type == RECORD_DELETE) {
         count_tombstone(shard, op);
-        if (locate(shard, op, &old) == CASK_OK)
-            forget(shard, op, &old);
+        settle_delete(shard, op, offset);
     } else {
         index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
     }

@@ -42,7 +42,6 @@ struct shard_env {
     uint8_t boot_id[16];
     size_t keydir_reserve_bytes;
     bool read_only;
-    bool sync_always;
     struct shard *shards;
     _Atomic uint64_t batch_number; /* the last one given out */
 };

@@ -148,6 +148,12 @@ static bool look_again(struct walk *walk, enum record_outcome outcome, unsigned 
     return true;
 }
 
+/* Bytes too few for a header may be the start of a torn one. */
+static bool ends_in_header(const struct scan *scan)
+{
+    return scan->end > scan->at && scan->end - scan->at < RECORD_HEADER_BYTES;
+}
+
 static int walk_all(struct walk *walk, bool skip_damage)
 {
     unsigned looks = 0;
@@ -167,7 +173,7 @@ static int walk_all(struct walk *walk, bool skip_damage)
         } else if (status == CASK_OK && (walk->scan.at < walk->tail->settled ||
                                          (outcome != RECORD_NONE && skip_damage))) {
             status = skip_bad(walk, &more);
-        } else if (status == CASK_OK && outcome != RECORD_NONE) {
+        } else if (status == CASK_OK && (outcome != RECORD_NONE || ends_in_header(&walk->scan))) {
             status = measure_bad(walk);
         }
         if (status != CASK_OK || !more)

@@ -132,7 +132,7 @@ int iter_next(struct cask_iter *iter, struct cask_entry *ret_entry)
             shard_report_unreadable(&iter->db->shards[iter->shard], entry->location, status);
             return status;
         }
-        if (record_is_expired(&record))
+        if (record.type != RECORD_PUT || record_is_expired(&record))
             continue;
         *ret_entry = (struct cask_entry){record.key, record.value, record.expires_at_ms};
         return CASK_OK;

@@ -78,7 +78,6 @@ static void configure(struct cask_db *db, const struct cask_options *options,
     env->budget.limit_bytes = options->index_memory;
     env->keydir_reserve_bytes = keydir_reserve_for(options->index_memory, env->shard_count);
     env->read_only = options->read_only != 0;
-    env->sync_always = options->sync_mode == CASK_SYNC_ALWAYS;
     io_boot_id(env->boot_id);
     db->sync_mode = options->sync_mode;
     db->sync_interval_ms = options->sync_interval_ms;

@@ -1,8 +1,8 @@
 /* The open store: its lock, its shards, and the threads behind them.
  *
  * Invariants:
- *  1. The LOCK file is held from before the first byte is read until the last one is written, but
- *     for read-only handles, which take no lock and write nothing.
+ *  1. The LOCK file is held from before any file but the superblock is read until the last byte is
+ *     written, but for read-only handles, which take no lock and write nothing.
  *  2. Workers are started by writers, when there is work for them.
  *  3. A failed open leaves nothing behind that was not there before.
  */

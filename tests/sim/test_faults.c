@@ -223,6 +223,8 @@ static bool lose_power_after_failed_sync(uint64_t nth, bool evict, bool *ret_str
     fault_on(&sweep, nth);
     aftermath.good = trial_run(&trial);
     *ret_struck = fault_off(&sweep, place, sizeof place);
+    /* A medium that lost what it was told to write may be called damaged. */
+    trial.may_complain = evict;
     if (evict)
         simdisk_evict();
     aftermath.good = aftermath.good && trial_settle(&trial, true);

@@ -29,8 +29,9 @@ struct trial {
     struct cask_db *db;
     uint64_t random;
     struct trial_key keys[HISTORY_KEYS];
-    size_t failures; /* of calls, as was intended */
-    char why[500];   /* what went wrong */
+    bool may_complain; /* of damage, as long as rules 2 and 3 hold */
+    size_t failures;   /* of calls, as was intended */
+    char why[500];     /* what went wrong */
 };
 
 /* A new machine and an empty trial. The script follows from the seed. */
