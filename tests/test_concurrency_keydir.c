@@ -6,7 +6,7 @@
 #include "index/index.h"
 
 #define READERS 3
-#define STABLE 2000u  /* entries that stay throughout */
+#define STABLE 2000u   /* entries that stay throughout */
 #define PASSING 20000u /* and those that come and go */
 #define ROUNDS 3
 

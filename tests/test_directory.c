@@ -455,8 +455,7 @@ static void test_running_out_of_descriptors_creates_nothing(void **state)
                 CHECK_OK(cask_close(db));
                 break;
             }
-            CHECK(status == CASK_EMFILE, "with %u more: %s", (unsigned)more,
-                  cask_strerror(status));
+            CHECK(status == CASK_EMFILE, "with %u more: %s", (unsigned)more, cask_strerror(status));
             CHECK(tree_checksum(store->path) == before, "with %u more something was left",
                   (unsigned)more);
             refused++;

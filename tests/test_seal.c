@@ -102,8 +102,8 @@ static void test_the_background_work_seals_what_was_rotated(void **state)
         assert_false(path_exists(rig_path(rig, 0, "4.hint")));
         assert_null(only(rig)->sealing_first);
         assert_int_equal(only(rig)->sealing_count, 0);
-        assert_true(atomic_load(&only(rig)->synced) >= segments_get(&only(rig)->segments, 3)
-                                                            ->end_position);
+        assert_true(atomic_load(&only(rig)->synced) >=
+                    segments_get(&only(rig)->segments, 3)->end_position);
         assert_keys(rig, keys);
         rig_crash(rig); /* only the last one has to be read */
         assert_int_equal(log_lines_count(&rig->lines, CASK_LOG_WARNING), 0);
