@@ -23,22 +23,32 @@
 #include <vector>
 
 struct engine_store {
-    explicit engine_store(std::unique_ptr<tkrzw::File> file) : dbm(std::move(file)) {}
+    explicit engine_store(std::unique_ptr<tkrzw::File> file) : dbm(std::move(file))
+    {
+    }
     tkrzw::HashDBM dbm;
     bool sync_always = false;
 };
 
-namespace {
+namespace
+{
 
 /* Stores one value of a batch. */
-class Setter final : public tkrzw::DBM::RecordProcessor {
+class Setter final : public tkrzw::DBM::RecordProcessor
+{
   public:
     std::string_view value;
-    std::string_view ProcessFull(std::string_view, std::string_view) override { return value; }
-    std::string_view ProcessEmpty(std::string_view) override { return value; }
+    std::string_view ProcessFull(std::string_view, std::string_view) override
+    {
+        return value;
+    }
+    std::string_view ProcessEmpty(std::string_view) override
+    {
+        return value;
+    }
 };
 
-}  // namespace
+} // namespace
 
 struct engine_session {
     engine_store *store = nullptr;
@@ -47,7 +57,8 @@ struct engine_session {
     std::vector<std::pair<std::string_view, tkrzw::DBM::RecordProcessor *>> batch;
 };
 
-namespace {
+namespace
+{
 
 int failed(const char *call, const tkrzw::Status &status)
 {
@@ -76,8 +87,8 @@ int store_open(const struct engine_config *config, struct engine_store **ret_sto
                                 2.0);
     auto store = std::make_unique<engine_store>(std::move(file));
     store->sync_always = config->sync_always;
-    const tkrzw::Status status = store->dbm.OpenAdvanced(
-        std::string(config->dir) + "/bench.tkh", true, tkrzw::File::OPEN_DEFAULT, tuning);
+    const tkrzw::Status status = store->dbm.OpenAdvanced(std::string(config->dir) + "/bench.tkh",
+                                                         true, tkrzw::File::OPEN_DEFAULT, tuning);
     if (status != tkrzw::Status::SUCCESS) {
         return failed("Open", status);
     }
@@ -123,8 +134,7 @@ int session_put(struct engine_session *session, struct cask_slice key, struct ca
     return finish_write(session, "Set", session->store->dbm.Set(view(key), view(value)));
 }
 
-int session_get(struct engine_session *session, struct cask_slice key,
-                struct cask_slice *ret_value)
+int session_get(struct engine_session *session, struct cask_slice key, struct cask_slice *ret_value)
 {
     const tkrzw::Status status = session->store->dbm.Get(view(key), &session->value);
     if (status == tkrzw::Status::NOT_FOUND_ERROR) {
@@ -150,7 +160,7 @@ int session_write(struct engine_session *session, size_t count, const struct cas
                         session->store->dbm.ProcessMulti(session->batch, true));
 }
 
-}  // namespace
+} // namespace
 
 extern "C" const struct engine engine_tkrzw = {
     "tkrzw",

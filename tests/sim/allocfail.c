@@ -70,6 +70,7 @@ void *__real_aligned_alloc(size_t alignment, size_t size);
 int __real_posix_memalign(void **ret_memory, size_t alignment, size_t size);
 char *__real_strdup(const char *text);
 void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__real_mremap(void *address, size_t old_size, size_t new_size, int flags, ...);
 int __real_munmap(void *address, size_t size);
 int __real_mprotect(void *address, size_t size, int protection);
 int __real_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attributes,
@@ -81,6 +82,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size);
 int __wrap_posix_memalign(void **ret_memory, size_t alignment, size_t size);
 char *__wrap_strdup(const char *text);
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+void *__wrap_mremap(void *address, size_t old_size, size_t new_size, int flags);
 int __wrap_munmap(void *address, size_t size);
 int __wrap_mprotect(void *address, size_t size, int protection);
 int __wrap_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attributes,
@@ -116,6 +118,11 @@ char *__wrap_strdup(const char *text)
     return fails("strdup") ? NULL : __real_strdup(text);
 }
 
+static int64_t whole_pages(size_t size)
+{
+    return (int64_t)((size + 4095) / 4096 * 4096);
+}
+
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
     void *mapped;
@@ -124,14 +131,26 @@ void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd,
         return MAP_FAILED;
     mapped = __real_mmap(address, size, protection, flags, fd, offset);
     if (sim_inside == 0 && mapped != MAP_FAILED && !(flags & MAP_FIXED))
-        atomic_fetch_add(&mapped_bytes, (int64_t)((size + 4095) / 4096 * 4096));
+        atomic_fetch_add(&mapped_bytes, whole_pages(size));
+    return mapped;
+}
+
+void *__wrap_mremap(void *address, size_t old_size, size_t new_size, int flags)
+{
+    void *mapped;
+
+    if (fails("mremap"))
+        return MAP_FAILED;
+    mapped = __real_mremap(address, old_size, new_size, flags);
+    if (sim_inside == 0 && mapped != MAP_FAILED)
+        atomic_fetch_add(&mapped_bytes, whole_pages(new_size) - whole_pages(old_size));
     return mapped;
 }
 
 int __wrap_munmap(void *address, size_t size)
 {
     if (sim_inside == 0)
-        atomic_fetch_sub(&mapped_bytes, (int64_t)((size + 4095) / 4096 * 4096));
+        atomic_fetch_sub(&mapped_bytes, whole_pages(size));
     return __real_munmap(address, size);
 }
 

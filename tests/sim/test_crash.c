@@ -20,28 +20,27 @@
 #include "simdisk.h"
 
 #define STATES 8000u /* in each test of runs, unless the environment says otherwise */
-#define STATES_OF_A_RUN 3000u
+#define STATES_OF_A_RUN 1500u
 #define MUTANT_STATES 6000u
 #define FIRST_SEED 1u
 
 /* Sizes are small, so that each run rotates, seals and writes hints many times. */
 static const struct workload workloads[] = {
-    {"always_one_shard_mapped", 1, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 700, 90, 256, 128, false},
-    {"always_one_shard_syscall", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 600, 90, 4096, 512,
+    {"always_one_shard_mapped", 1, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 700, 45, 256, 128, false},
+    {"always_one_shard_syscall", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 600, 45, 4096, 512,
      false},
-    {"always_four_shards_mapped", 4, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 900, 110, 512, 128,
+    {"always_four_shards_mapped", 4, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 900, 50, 512, 128, false},
+    {"always_four_shards_syscall", 4, CASK_SYNC_ALWAYS, CASK_WRITE_DEFAULT, 400, 50, 256, 128,
      false},
-    {"always_four_shards_syscall", 4, CASK_SYNC_ALWAYS, CASK_WRITE_DEFAULT, 400, 110, 256, 128,
-     false},
-    {"none_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 1000, 110, 256, 128, false},
-    {"none_one_shard_syscall", 1, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 110, 4096, 512, false},
-    {"none_two_shards_mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 600, 110, 256, 128, false},
-    {"none_four_shards_mapped", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 600, 140, 512, 128, false},
-    {"none_four_shards_no_allocate", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 500, 140, 256, 128,
+    {"none_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 1000, 50, 256, 128, false},
+    {"none_one_shard_syscall", 1, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 50, 4096, 512, false},
+    {"none_two_shards_mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 600, 50, 256, 128, false},
+    {"none_four_shards_mapped", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 600, 60, 512, 128, false},
+    {"none_four_shards_no_allocate", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 500, 60, 256, 128,
      true},
-    {"none_large_segments", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 20000, 150, 4096, 512, false},
-    {"interval_one_shard", 1, CASK_SYNC_INTERVAL, CASK_WRITE_MAPPED, 700, 100, 256, 128, false},
-    {"interval_four_shards", 4, CASK_SYNC_INTERVAL, CASK_WRITE_SYSCALL, 800, 120, 512, 128, false},
+    {"none_large_segments", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 20000, 90, 4096, 512, false},
+    {"interval_one_shard", 1, CASK_SYNC_INTERVAL, CASK_WRITE_MAPPED, 700, 50, 256, 128, false},
+    {"interval_four_shards", 4, CASK_SYNC_INTERVAL, CASK_WRITE_SYSCALL, 800, 60, 512, 128, false},
 };
 #define WORKLOADS (sizeof workloads / sizeof *workloads)
 
@@ -73,7 +72,8 @@ static void print_result(const char *name, uint64_t first_seed, uint64_t end_see
 static void test_runs(void **state)
 {
     const struct workload *workload = *state;
-    size_t states = (size_t)from_environment("CASKADE_CRASH_STATES", STATES);
+    size_t otherwise = workload->shards == 1 ? 2 * STATES : STATES;
+    size_t states = (size_t)from_environment("CASKADE_CRASH_STATES", otherwise);
     uint64_t seed = from_environment("CASKADE_CRASH_SEED", FIRST_SEED);
     struct explorer_limits limits = {.failures = 3, .dump_to = getenv("CASKADE_CRASH_DUMP")};
     struct explorer_result result = {0};
