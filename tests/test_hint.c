@@ -242,6 +242,72 @@ static void test_one_record_that_never_expires_makes_the_segment_never_expire(vo
     place_remove(&place);
 }
 
+/* The hint of a segment that has grown since its last one: the old entries, then the new
+ * records. */
+static void test_what_the_last_hint_knew_is_taken_over(void **state)
+{
+    struct log_config config = config_of_test();
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        bool from_file = i % 2 == 1;
+        unsigned old_count = i / 2 * 133;
+        struct place place = place_make();
+        struct hint old = small_hint(old_count);
+        struct hint hint;
+        uint64_t sum = 0;
+
+        old.max_batch = 5;
+        if (from_file) {
+            assert_ok(hint_write(&old, place.dir, &config, SHARD_BITS));
+            hint_release(&old);
+            assert_ok(hint_read(place.dir, &config, SEGMENT_ID, &old));
+        }
+        hint_init(&hint, SEGMENT_ID);
+        assert_ok(hint_take_over(&hint, &old));
+        assert_int_equal(hint.count, old_count);
+        add_entry(&hint, mix64(1000), 1000, SEGMENT_HEADER_BYTES + (uint64_t)old_count * 32);
+        hint.length = SEGMENT_HEADER_BYTES + ((uint64_t)old_count + 1) * 32;
+        assert_int_equal(hint.max_sequence, 1000);
+        assert_int_equal(hint.min_sequence, old_count == 0 ? 1000 : 1);
+        assert_int_equal(hint.max_batch, 5);
+        assert_ok(hint_write(&hint, place.dir, &config, SHARD_BITS));
+        hint_release(&hint);
+        hint_release(&old);
+        assert_ok(hint_read(place.dir, &config, SEGMENT_ID, &hint));
+        assert_int_equal(hint.count, old_count + 1);
+        assert_int_equal(hint.max_expiry, 0);
+        for (uint64_t n = 0; n < hint.count; n++)
+            sum += hint_entry_at(&hint, n).sequence;
+        assert_int_equal(sum, (uint64_t)old_count * (old_count + 1) / 2 + 1000);
+        hint_release(&hint);
+        place_remove(&place);
+    }
+}
+
+static void test_expiries_are_taken_over(void **state)
+{
+    struct record record = {
+        .type = RECORD_PUT, .expires_at_ms = 77, .sequence = 1, .key = slice_of("k")};
+    struct hint old;
+    struct hint hint;
+
+    (void)state;
+    hint_init(&old, SEGMENT_ID);
+    hint_init(&hint, SEGMENT_ID);
+    assert_ok(hint_take_over(&hint, &old)); /* of nothing: nothing */
+    assert_int_equal(hint.max_expiry, 0);
+    assert_ok(hint_add(&old, &record, 1, 64));
+    assert_ok(hint_take_over(&hint, &old));
+    assert_int_equal(hint.max_expiry, 77);
+    record.expires_at_ms = 0;
+    assert_ok(hint_add(&old, &record, 2, 96));
+    assert_ok(hint_take_over(&hint, &old));
+    assert_true(hint.max_expiry == UINT64_MAX);
+    hint_release(&old);
+    hint_release(&hint);
+}
+
 static void test_a_hint_replaces_the_one_before_and_what_a_crash_left(void **state)
 {
     struct place place = place_make();
@@ -523,6 +589,8 @@ int main(void)
         cmocka_unit_test(test_entries_of_equal_tag_stay_in_the_order_of_the_log),
         cmocka_unit_test(test_types_sizes_and_extremes_come_back),
         cmocka_unit_test(test_one_record_that_never_expires_makes_the_segment_never_expire),
+        cmocka_unit_test(test_what_the_last_hint_knew_is_taken_over),
+        cmocka_unit_test(test_expiries_are_taken_over),
         cmocka_unit_test(test_a_hint_replaces_the_one_before_and_what_a_crash_left),
         cmocka_unit_test(test_a_hint_that_cannot_be_written_leaves_the_old_one),
         cmocka_unit_test(test_a_missing_hint_is_not_found),

@@ -95,6 +95,54 @@ static void test_more_than_the_address_space_is_refused(void **state)
     assert_null(address);
 }
 
+static void test_a_block_keeps_its_bytes_when_it_grows_and_shrinks(void **state)
+{
+    static const size_t sizes[] = {1, 100, 4096, 4097, 3 << 20, 5000, 64 << 20, 1};
+    void *block = NULL;
+    size_t size = 0;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        size_t kept = size < sizes[i] ? size : sizes[i];
+        uint8_t *bytes;
+
+        assert_ok(pages_resize(&block, size, sizes[i]));
+        bytes = block;
+        for (size_t at = 0; at < kept; at += 997)
+            assert_int_equal(bytes[at], (uint8_t)at);
+        size = sizes[i];
+        for (size_t at = 0; at < size; at++)
+            bytes[at] = (uint8_t)at;
+    }
+    pages_free(block, size);
+    pages_free(NULL, 0);
+}
+
+static void test_a_block_of_nothing_is_none(void **state)
+{
+    void *block = NULL;
+
+    (void)state;
+    assert_ok(pages_resize(&block, 0, 0));
+    assert_null(block);
+    assert_ok(pages_resize(&block, 0, 5000));
+    assert_non_null(block);
+    assert_ok(pages_resize(&block, 5000, 0));
+    pages_free(block, 0);
+}
+
+static void test_a_block_that_cannot_grow_stays(void **state)
+{
+    void *block = NULL;
+
+    (void)state;
+    assert_ok(pages_resize(&block, 0, 5000));
+    memset(block, 7, 5000);
+    assert_int_equal(pages_resize(&block, 5000, (size_t)1 << 60), CASK_ENOMEM);
+    assert_int_equal(((uint8_t *)block)[4999], 7);
+    pages_free(block, 5000);
+}
+
 static void test_the_fork_mark_reads_zero_in_children(void **state)
 {
     const volatile uint8_t *mark;
@@ -125,6 +173,9 @@ int main(void)
         cmocka_unit_test(test_uncommitted_pages_cannot_be_read),
         cmocka_unit_test(test_released_address_space_can_be_had_again),
         cmocka_unit_test(test_more_than_the_address_space_is_refused),
+        cmocka_unit_test(test_a_block_keeps_its_bytes_when_it_grows_and_shrinks),
+        cmocka_unit_test(test_a_block_of_nothing_is_none),
+        cmocka_unit_test(test_a_block_that_cannot_grow_stays),
         cmocka_unit_test(test_the_fork_mark_reads_zero_in_children),
     };
 

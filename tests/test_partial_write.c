@@ -28,8 +28,8 @@
 #define GIB ((size_t)1 << 30)
 #define LARGE (100 * MB)
 #define PAGE ((size_t)4096)
-#define HITS_WANTED 3u
-#define TRIES 60u
+#define HITS_WANTED 2u
+#define TRIES 30u
 
 static const enum cask_write_mode write_modes[] = {CASK_WRITE_MAPPED, CASK_WRITE_SYSCALL};
 
@@ -157,9 +157,8 @@ static _Noreturn void write_large(const char *path, const struct cask_options *o
         (void)pause();
 }
 
-/* What the kill must have left: all as before, or, if the put had come to its end, all of it. True
- * if it is as before. */
-static bool check_left(const char *path, const struct cask_options *options, bool done)
+/* What the kill must have left: all as before, or, if the put had come to its end, all of it. */
+static void check_left(const char *path, const struct cask_options *options, bool done)
 {
     struct log_lines log;
     struct cask_options logging = *options;
@@ -190,7 +189,6 @@ static bool check_left(const char *path, const struct cask_options *options, boo
     CHECK_OK(cask_put(db, slice_of("later"), slice_of("yes")));
     check_value(db, "later", "yes");
     CHECK_OK(cask_close(db));
-    return status != CASK_ERANGE;
 }
 
 /* Until the value begins to arrive in its segment, the shard's second. */
@@ -213,7 +211,7 @@ static void wait_for_first_bytes(const char *path, struct shared *shared)
 }
 
 /* The child is killed after a while, or kills itself when it reads a page that traps. Returns how
- * many pages of the value had been written, 0 if the value is there whole. */
+ * many pages of the value had been written. */
 static size_t kill_a_writer(const struct cask_options *options, const uint8_t *value,
                             uint64_t delay_us, enum scratch_kind kind)
 {
@@ -232,14 +230,14 @@ static size_t kill_a_writer(const struct cask_options *options, const uint8_t *v
         write_large(path, options, value, shared);
     if (delay_us != UINT64_MAX) {
         wait_for_first_bytes(path, shared);
-        pause_us(delay_us);
+        if (delay_us > 0)
+            pause_us(delay_us);
         CHECK(kill(child, SIGKILL) == 0, "%s", strerror(errno));
     }
     wait_for_kill(child);
     done = atomic_load(&shared->done);
     pages = pages_written(path);
-    if (!check_left(path, options, done))
-        pages = 0;
+    check_left(path, options, done);
     scratch_remove(path);
     munmap(shared, PAGE);
     return pages;
@@ -251,39 +249,29 @@ static struct cask_options options_for(enum cask_write_mode mode)
         .size = sizeof(struct cask_options), .shard_count = 1, .write_mode = mode};
 }
 
-static uint64_t time_of_a_put(const struct cask_options *options, const uint8_t *value)
-{
-    char *path = scratch_make(SCRATCH_MEMORY);
-    struct cask_db *db;
-    uint64_t started;
-
-    CHECK_OK(cask_open(path, options, &db));
-    started = clock_ns();
-    CHECK_OK(cask_put(db, slice_of("large"), slice_bytes(value, LARGE)));
-    started = clock_ns() - started;
-    CHECK_OK(cask_close(db));
-    scratch_remove(path);
-    return started / 1000;
-}
-
+/* How long the value takes to arrive differs by orders of magnitude between machines and builds:
+ * the delay is shortened when it was all there, and lengthened when hardly any was. */
 static void test_a_writer_killed_at_any_time_leaves_the_store_as_it_was(void **state)
 {
+    const size_t all = LARGE / PAGE - 1;
     uint8_t *value = pattern_map(LARGE);
     struct rng rng = {environment_number("CASKADE_KILL_SEED", 1)};
 
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct cask_options options = options_for(write_modes[i]);
-        uint64_t put_us = time_of_a_put(&options, value);
+        uint64_t delay_us = 5000;
         unsigned hits = 0;
         unsigned tries = 0;
 
         for (; tries < TRIES && hits < HITS_WANTED; tries++) {
-            size_t pages = kill_a_writer(&options, value, rng_below(&rng, put_us / 4 + 1),
-                                         tries == 0 ? SCRATCH_DISK : SCRATCH_MEMORY);
+            size_t pages = kill_a_writer(&options, value, rng_below(&rng, delay_us + 1),
+                                         tries == 1 ? SCRATCH_DISK : SCRATCH_MEMORY);
 
-            if (pages > 0 && pages < LARGE / PAGE - 1)
+            if (pages > 0 && pages < all)
                 hits++;
+            else
+                delay_us = pages == 0 ? delay_us * 2 : delay_us / 2;
         }
         print_message("write mode %d: %u of %u kills in the middle of the value\n",
                       (int)write_modes[i], hits, tries);

@@ -326,6 +326,22 @@ static void test_a_segment_that_never_reached_the_disk_is_forgotten(void **state
     }
 }
 
+/* With the machine up all the time it cannot be lost by itself. */
+static void test_a_listed_segment_that_vanished_is_reported(void **state)
+{
+    struct rig *rig = rig_of_small_segments(unit_modes[0]);
+
+    (void)state;
+    put_keys(rig, 0, 40);
+    rig_abandon(rig);
+    tree_remove(rig_path(rig, 0, "2.data"));
+    rig_open(rig);
+    assert_true(log_lines_mention(&rig->lines, "shard-000/2.data: offset 0"));
+    assert_keys(rig, 0, 5);
+    assert_value(rig, "key39", "key39");
+    rig_stop(rig);
+}
+
 static void test_the_very_first_segment_may_be_lost_with_all_it_had(void **state)
 {
     (void)state;
@@ -805,6 +821,7 @@ int main(void)
         cmocka_unit_test(test_after_a_power_loss_the_log_ends_at_the_first_bad_record),
         cmocka_unit_test(test_after_a_power_loss_nothing_behind_a_hole_between_segments_counts),
         cmocka_unit_test(test_a_segment_that_never_reached_the_disk_is_forgotten),
+        cmocka_unit_test(test_a_listed_segment_that_vanished_is_reported),
         cmocka_unit_test(test_the_very_first_segment_may_be_lost_with_all_it_had),
         cmocka_unit_test(test_damage_in_the_log_is_reported_and_the_rest_stays),
         cmocka_unit_test(test_damage_below_the_clean_length_is_never_cut),

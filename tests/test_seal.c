@@ -166,6 +166,31 @@ static void test_sealing_that_fails_is_done_again_later(void **state)
     }
 }
 
+/* A damaged record whose key has an older value: the hint knows of it, and a new hint made from
+ * what is still readable would bring the older value back. */
+static void test_a_record_damaged_between_two_closes_stays_known(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+
+        assert_ok(rig_put(rig, "key", "old"));
+        assert_ok(rig_put(rig, "key", "new"));
+        rig_close(rig);
+        rig_patch(rig, 0, "1.data", SEGMENT_HEADER_BYTES + 24 + RECORD_HEADER_BYTES + 4, "?", 1);
+        rig_open(rig);
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(find_status(rig, "key"), CASK_ECORRUPT);
+            assert_ok(rig_put(rig, "other", "value"));
+            rig_reopen(rig);
+        }
+        assert_ok(rig_put(rig, "key", "newest"));
+        rig_reopen(rig);
+        assert_value(rig, "key", "newest");
+        rig_stop(rig);
+    }
+}
+
 /* ---- closing --------------------------------------------------------------------------------- */
 
 static void test_a_close_leaves_a_hint_for_everything_and_trimmed_files(void **state)
@@ -274,6 +299,7 @@ int main(void)
         cmocka_unit_test(test_sealed_segments_keep_no_descriptor_where_reads_are_mapped),
         cmocka_unit_test(test_writers_go_on_when_many_segments_wait),
         cmocka_unit_test(test_sealing_that_fails_is_done_again_later),
+        cmocka_unit_test(test_a_record_damaged_between_two_closes_stays_known),
         cmocka_unit_test(test_a_close_leaves_a_hint_for_everything_and_trimmed_files),
         cmocka_unit_test(test_a_close_without_writes_changes_nothing_on_disk),
         cmocka_unit_test(test_a_shard_that_was_never_written_leaves_nothing),

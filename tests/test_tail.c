@@ -301,6 +301,29 @@ static void test_records_behind_a_bad_one_count_only_where_no_power_was_lost(voi
     }
 }
 
+/* Zeros are the end of a log, unless something stands behind them: then a block was wiped out. */
+static void test_zeros_in_front_of_records_are_damage_where_no_power_was_lost(void **state)
+{
+    static const char zeros[64];
+
+    (void)state;
+    for (unsigned at = 0; at < 3; at++) {
+        struct bench bench = bench_start();
+        struct tail tail;
+
+        for (int i = 0; i < 5; i++)
+            put(&bench, false);
+        patch(&bench, SEGMENT_HEADER_BYTES + at * 32, zeros, 64);
+        tail = read_all(&bench, true);
+        assert_true(tail.damaged);
+        assert_int_equal(tail.hint.count, 3);
+        assert_int_equal(tail.bad_bytes, 64);
+        assert_int_equal(tail.end, segment_tail(bench.segment));
+        tail_release(&tail);
+        bench_stop(&bench);
+    }
+}
+
 /* What was durable cannot be a torn tail, whatever happened to the machine. */
 static void test_what_is_bad_below_the_settled_length_is_damage(void **state)
 {
@@ -450,6 +473,7 @@ int main(void)
         cmocka_unit_test(test_a_batch_end_that_makes_no_sense_ends_no_batch),
         cmocka_unit_test(test_a_torn_tail_is_measured_without_the_zeros_behind_it),
         cmocka_unit_test(test_records_behind_a_bad_one_count_only_where_no_power_was_lost),
+        cmocka_unit_test(test_zeros_in_front_of_records_are_damage_where_no_power_was_lost),
         cmocka_unit_test(test_what_is_bad_below_the_settled_length_is_damage),
         cmocka_unit_test(test_damage_inside_a_batch_takes_the_whole_batch),
         cmocka_unit_test(test_a_cut_takes_everything_from_there_on),

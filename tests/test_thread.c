@@ -40,17 +40,14 @@ static void test_there_is_at_least_one_processor(void **state)
     assert_in_range(thread_processors(), 1, 1024);
 }
 
-static int policy(void)
+/* Of the calling thread alone, on Linux. */
+static int niceness(void)
 {
-    struct sched_param parameters;
-    int which = -1;
-
-    pthread_getschedparam(pthread_self(), &which, &parameters);
-    return which;
+    return getpriority(PRIO_PROCESS, 0);
 }
 
 struct errand {
-    int policy;
+    int niceness;
     pthread_t thread;
     int runs;
 };
@@ -59,32 +56,33 @@ static void *run_errand(void *argument)
 {
     struct errand *errand = argument;
 
-    errand->policy = policy();
+    errand->niceness = niceness();
     errand->thread = pthread_self();
     errand->runs++;
     return NULL;
 }
 
-static void check_idle_run(void)
+static void check_nice_run(void)
 {
     struct errand errand = {.runs = 0};
+    int before = niceness();
 
-    thread_run_idle(run_errand, &errand);
+    thread_run_nice(run_errand, &errand);
     CHECK(errand.runs == 1, "it ran %d times", errand.runs);
-    CHECK(errand.policy == SCHED_IDLE, "it ran in policy %d", errand.policy);
-    CHECK(policy() == SCHED_OTHER, "the caller is left in policy %d", policy());
+    CHECK(errand.niceness > before, "it ran with niceness %d", errand.niceness);
+    CHECK(niceness() == before, "the caller is left with niceness %d", niceness());
 }
 
-static void test_an_idle_run_is_over_when_the_call_returns(void **state)
+static void test_a_nice_run_is_over_when_the_call_returns(void **state)
 {
     (void)state;
     for (int i = 0; i < 100; i++)
-        check_idle_run();
+        check_nice_run();
 }
 
-/* Linux lets a user without privileges into SCHED_IDLE at any time, but out of it only where
- * RLIMIT_NICE says so, and by default it does not. */
-static void test_an_idle_run_leaves_the_caller_as_it_was_without_privileges(void **state)
+/* Linux lets a user without privileges lower a thread's priority at any time, but raise it again
+ * only where RLIMIT_NICE says so, and by default it does not. */
+static void test_a_nice_run_leaves_the_caller_as_it_was_without_privileges(void **state)
 {
     pid_t child;
 
@@ -95,14 +93,14 @@ static void test_an_idle_run_leaves_the_caller_as_it_was_without_privileges(void
     if (child == 0) {
         if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
             _exit(0);
-        check_idle_run();
+        check_nice_run();
         _exit(0);
     }
     wait_for_success(child);
 }
 
 /* Where no thread can be had the work is done all the same. */
-static void test_an_idle_run_happens_without_a_thread_too(void **state)
+static void test_a_nice_run_happens_without_a_thread_too(void **state)
 {
     pid_t child;
 
@@ -113,15 +111,16 @@ static void test_an_idle_run_happens_without_a_thread_too(void **state)
     if (child == 0) {
         struct rlimit none = {0, 0};
         struct errand errand = {.runs = 0};
+        int before = niceness();
         pthread_t thread;
 
         if (setgroups(0, NULL) != 0 || setgid(65533) != 0 || setuid(65533) != 0 ||
             setrlimit(RLIMIT_NPROC, &none) != 0)
             _exit(0);
         CHECK_STATUS(thread_start(&thread, run_errand, &errand), CASK_ENOMEM);
-        thread_run_idle(run_errand, &errand);
+        thread_run_nice(run_errand, &errand);
         CHECK(errand.runs == 1, "it ran %d times", errand.runs);
-        CHECK(policy() == SCHED_OTHER, "the caller is left in policy %d", policy());
+        CHECK(niceness() == before, "the caller is left with niceness %d", niceness());
         _exit(0);
     }
     wait_for_success(child);
@@ -132,9 +131,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_thread_takes_no_signals_and_the_caller_keeps_its_own),
         cmocka_unit_test(test_there_is_at_least_one_processor),
-        cmocka_unit_test(test_an_idle_run_is_over_when_the_call_returns),
-        cmocka_unit_test(test_an_idle_run_leaves_the_caller_as_it_was_without_privileges),
-        cmocka_unit_test(test_an_idle_run_happens_without_a_thread_too),
+        cmocka_unit_test(test_a_nice_run_is_over_when_the_call_returns),
+        cmocka_unit_test(test_a_nice_run_leaves_the_caller_as_it_was_without_privileges),
+        cmocka_unit_test(test_a_nice_run_happens_without_a_thread_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

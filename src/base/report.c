@@ -13,7 +13,7 @@ void report(const struct reporter *reporter, enum cask_log_level level, const ch
     if (!reporter->log)
         return;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
     reporter->log(reporter->context, level, line);
 }

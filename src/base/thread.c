@@ -2,6 +2,11 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
+
+/* About a tenth of the weight of a thread that is not nice: whoever waits for it waits not for
+ * ever. */
+#define BACKGROUND_NICE 10
 
 int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *argument)
 {
@@ -27,26 +32,25 @@ unsigned thread_processors(void)
     return count < 1 ? 1 : (unsigned)count;
 }
 
-struct idle_call {
+struct nice_call {
     void *(*run)(void *);
     void *argument;
 };
 
-static void *run_idle(void *argument)
+static void *run_nice(void *argument)
 {
-    struct idle_call *call = argument;
-    struct sched_param none = {0};
+    struct nice_call *call = argument;
 
-    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+    (void)setpriority(PRIO_PROCESS, 0, BACKGROUND_NICE); /* of this thread alone, on Linux */
     return call->run(call->argument);
 }
 
-void thread_run_idle(void *(*run)(void *), void *argument)
+void thread_run_nice(void *(*run)(void *), void *argument)
 {
-    struct idle_call call = {run, argument};
+    struct nice_call call = {run, argument};
     pthread_t thread;
 
-    if (thread_start(&thread, run_idle, &call) == CASK_OK)
+    if (thread_start(&thread, run_nice, &call) == CASK_OK)
         pthread_join(thread, NULL);
     else
         run(argument);

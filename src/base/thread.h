@@ -13,9 +13,10 @@ CHECKED int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *argu
 /* Processors that this process may use, at least 1. */
 unsigned thread_processors(void);
 
-/* Runs run(argument) and waits for it, in a thread that gets a processor only when nobody else
- * wants one: a thread of its own, since without privilege none may come back from there. Hold no
- * lock meanwhile. Where no thread can be had, or the system refuses, it runs as any other. */
-void thread_run_idle(void *(*run)(void *), void *argument);
+/* Runs run(argument) and waits for it, in a thread of lower priority: one of its own, since without
+ * privilege none may come back from there. It still gets its share where others compute, so that
+ * whoever waits for it is not held up for ever. Hold no lock meanwhile. Where no thread can be had
+ * it runs as any other. */
+void thread_run_nice(void *(*run)(void *), void *argument);
 
 #endif

@@ -254,7 +254,7 @@ int hint_write(struct hint *hint, struct io_dir *dir, const struct log_config *c
     if (status != CASK_OK)
         return status;
     segment_hint_name(hint->segment, name);
-    snprintf(tmp, sizeof tmp, "%s.tmp", name);
+    (void)snprintf(tmp, sizeof tmp, "%s.tmp", name);
     status = io_unlink(dir, tmp);
     if (status != CASK_OK && status != CASK_NOTFOUND)
         return status;

@@ -22,12 +22,12 @@ static const char magic[8] = {'C', 'A', 'S', 'K', 'S', 'E', 'G', 'M'};
 
 void segment_data_name(uint64_t id, char name[SEGMENT_NAME_BYTES])
 {
-    snprintf(name, SEGMENT_NAME_BYTES, "%llu.data", (unsigned long long)id);
+    (void)snprintf(name, SEGMENT_NAME_BYTES, "%llu.data", (unsigned long long)id);
 }
 
 void segment_hint_name(uint64_t id, char name[SEGMENT_NAME_BYTES])
 {
-    snprintf(name, SEGMENT_NAME_BYTES, "%llu.hint", (unsigned long long)id);
+    (void)snprintf(name, SEGMENT_NAME_BYTES, "%llu.hint", (unsigned long long)id);
 }
 
 void record_buffer_release(struct record_buffer *buffer)

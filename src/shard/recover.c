@@ -189,6 +189,8 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     int status = segment_open(shard->dir, &shard->config, listed->id, ret_segment);
 
     if (status == CASK_NOTFOUND && listed->flags == 0) {
+        if (recovery->same_boot)
+            tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
         *ret_segment =
             NULL; /* listed, but lost before it was durable: it held nothing that counts */
         recovery->relist = true;

@@ -131,12 +131,12 @@ static void *run_write_hint(void *argument)
     return NULL;
 }
 
-static int write_hint_idle(struct shard *shard, struct segment *segment, uint64_t *ret_checksum,
+static int write_hint_nice(struct shard *shard, struct segment *segment, uint64_t *ret_checksum,
                            bool *ret_damaged)
 {
     struct hint_call call = {.shard = shard, .segment = segment};
 
-    thread_run_idle(run_write_hint, &call);
+    thread_run_nice(run_write_hint, &call);
     *ret_checksum = call.checksum;
     *ret_damaged = call.damaged;
     return call.status;
@@ -184,7 +184,7 @@ static int seal(struct shard *shard, struct segment *segment, bool in_background
     if (status == CASK_OK)
         status = trim(shard, segment);
     if (status == CASK_OK && in_background)
-        status = write_hint_idle(shard, segment, &checksum, &damaged);
+        status = write_hint_nice(shard, segment, &checksum, &damaged);
     else if (status == CASK_OK)
         status = write_hint(shard, segment, &checksum, &damaged);
     if (status == CASK_OK) { /* with damage too: it has no hint then, and every open says so */

@@ -7,7 +7,7 @@
 
 void shard_dir_name(uint32_t number, char name[SEGMENT_NAME_BYTES])
 {
-    snprintf(name, SEGMENT_NAME_BYTES, "shard-%03u", (unsigned)number);
+    (void)snprintf(name, SEGMENT_NAME_BYTES, "shard-%03u", (unsigned)number);
 }
 
 static int init_locks(struct shard *shard)

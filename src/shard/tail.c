@@ -135,12 +135,11 @@ static int measure_bad(struct walk *walk)
 }
 
 /* Beside a live writer, what does not validate may just be on its way: look again for a while. */
-static bool look_again(struct walk *walk, enum record_outcome outcome, unsigned *looks)
+static bool look_again(struct walk *walk, unsigned *looks)
 {
     struct timespec pause = {0, LOOK_AGAIN_NS};
 
-    if (!walk->shard->env->read_only || !walk->scan.buffer || outcome == RECORD_NONE ||
-        *looks == LOOKS_MAX)
+    if (!walk->shard->env->read_only || !walk->scan.buffer || *looks == LOOKS_MAX)
         return false;
     (*looks)++;
     nanosleep(&pause, NULL);
@@ -152,6 +151,16 @@ static bool look_again(struct walk *walk, enum record_outcome outcome, unsigned 
 static bool ends_in_header(const struct scan *scan)
 {
     return scan->end > scan->at && scan->end - scan->at < RECORD_HEADER_BYTES;
+}
+
+/* Where no power was lost, nothing but zeros follows the first zeros: anything else is damage. */
+static int zeros_hide_more(struct walk *walk, bool *ret_more)
+{
+    uint64_t last = walk->scan.at;
+    int status = scan_last_byte(&walk->scan, &last);
+
+    *ret_more = last > walk->scan.at;
+    return status;
 }
 
 static int walk_all(struct walk *walk, bool skip_damage)
@@ -168,13 +177,18 @@ static int walk_all(struct walk *walk, bool skip_damage)
         if (status == CASK_OK && outcome == RECORD_VALID) {
             status = take(walk, &record, offset);
             more = !walk->tail->sealed;
-        } else if (status == CASK_OK && look_again(walk, outcome, &looks)) {
-            more = true;
-        } else if (status == CASK_OK && (walk->scan.at < walk->tail->settled ||
-                                         (outcome != RECORD_NONE && skip_damage))) {
-            status = skip_bad(walk, &more);
-        } else if (status == CASK_OK && (outcome != RECORD_NONE || ends_in_header(&walk->scan))) {
-            status = measure_bad(walk);
+        } else if (status == CASK_OK) {
+            bool bad = outcome != RECORD_NONE;
+
+            if (!bad && skip_damage)
+                status = zeros_hide_more(walk, &bad);
+            if (status == CASK_OK && bad && look_again(walk, &looks))
+                more = true;
+            else if (status == CASK_OK &&
+                     (walk->scan.at < walk->tail->settled || (bad && skip_damage)))
+                status = skip_bad(walk, &more);
+            else if (status == CASK_OK && (bad || ends_in_header(&walk->scan)))
+                status = measure_bad(walk);
         }
         if (status != CASK_OK || !more)
             return status;
