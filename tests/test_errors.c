@@ -626,6 +626,7 @@ static void test_without_descriptors_open_says_so(void **state)
         uint64_t before = tree_checksum(scene->root);
         struct cask_db *db;
         rlim_t limit = 3;
+        unsigned lines;
         int status;
 
         do {
@@ -637,7 +638,9 @@ static void test_without_descriptors_open_says_so(void **state)
             few.rlim_cur = 1000;
             CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0, "%s", strerror(errno));
             CHECK(status == CASK_OK || status == CASK_EMFILE, "%s", cask_strerror(status));
-            CHECK(status == CASK_OK || log_lines_count(&scene->log, CASK_LOG_ERROR) == 1,
+            lines = log_lines_count(&scene->log, CASK_LOG_ERROR);
+            /* Shards are opened side by side: each may come to its own end. */
+            CHECK(status == CASK_OK || (lines >= 1 && lines <= scene->options.shard_count),
                   "with %u descriptors the log says:\n%s", (unsigned)limit - 1, scene->log.text);
             CHECK(status == CASK_OK || tree_checksum(scene->root) == before, "a change");
         } while (status != CASK_OK);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,10 +29,22 @@
 #define GIB ((size_t)1 << 30)
 #define LARGE (100 * MB)
 #define PAGE ((size_t)4096)
-#define HITS_WANTED 2u
-#define TRIES 30u
+#define RANDOM_KILLS 5u /* in each write mode */
 
 static const enum cask_write_mode write_modes[] = {CASK_WRITE_MAPPED, CASK_WRITE_SYSCALL};
+
+/* Where a large write is to be cut off by a kill: the library's calls come here. */
+static size_t killing_write_bytes = SIZE_MAX;
+
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset)
+{
+    bool kills = killing_write_bytes != SIZE_MAX && size > MB;
+    ssize_t written = syscall(SYS_pwrite64, fd, bytes, kills ? killing_write_bytes : size, offset);
+
+    if (kills)
+        (void)kill(getpid(), SIGKILL);
+    return written;
+}
 
 /* ---- values that take no memory -------------------------------------------------------------- */
 
@@ -249,34 +262,21 @@ static struct cask_options options_for(enum cask_write_mode mode)
         .size = sizeof(struct cask_options), .shard_count = 1, .write_mode = mode};
 }
 
-/* How long the value takes to arrive differs by orders of magnitude between machines and builds:
- * the delay is shortened when it was all there, and lengthened when hardly any was. */
 static void test_a_writer_killed_at_any_time_leaves_the_store_as_it_was(void **state)
 {
-    const size_t all = LARGE / PAGE - 1;
     uint8_t *value = pattern_map(LARGE);
     struct rng rng = {environment_number("CASKADE_KILL_SEED", 1)};
+    unsigned hits = 0;
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        struct cask_options options = options_for(write_modes[i]);
-        uint64_t delay_us = 5000;
-        unsigned hits = 0;
-        unsigned tries = 0;
+    for (unsigned i = 0; i < 2 * RANDOM_KILLS; i++) {
+        struct cask_options options = options_for(write_modes[i % 2]);
+        size_t pages = kill_a_writer(&options, value, rng_below(&rng, 30000),
+                                     i < 2 ? SCRATCH_DISK : SCRATCH_MEMORY);
 
-        for (; tries < TRIES && hits < HITS_WANTED; tries++) {
-            size_t pages = kill_a_writer(&options, value, rng_below(&rng, delay_us + 1),
-                                         tries == 1 ? SCRATCH_DISK : SCRATCH_MEMORY);
-
-            if (pages > 0 && pages < all)
-                hits++;
-            else
-                delay_us = pages == 0 ? delay_us * 2 : delay_us / 2;
-        }
-        print_message("write mode %d: %u of %u kills in the middle of the value\n",
-                      (int)write_modes[i], hits, tries);
-        CHECK(hits > 0, "no kill met the value half written");
+        hits += pages > 0 && pages < LARGE / PAGE - 1;
     }
+    print_message("%u of %u kills in the middle of the value\n", hits, 2 * RANDOM_KILLS);
     munmap(value, mapped_size(LARGE));
 }
 
@@ -286,15 +286,18 @@ static void kill_self(int signal_number)
     (void)kill(getpid(), SIGKILL);
 }
 
+/* Where the kill comes: at the first byte, in the middle, short of the last. */
+static const size_t points[] = {0, PAGE, MIB + 7, LARGE / 2 + 100, LARGE - MIB, LARGE - 1};
+#define POINTS (sizeof points / sizeof *points)
+
 /* A page of the value cannot be read: the copy into the log gets as far as that. */
-static void test_a_writer_killed_at_a_given_byte_leaves_the_store_as_it_was(void **state)
+static void test_a_mapped_write_killed_at_a_given_byte_leaves_the_store_as_it_was(void **state)
 {
-    static const size_t points[] = {0, PAGE, MIB, LARGE / 2, LARGE - MIB, LARGE - 1};
     struct cask_options options = options_for(CASK_WRITE_MAPPED);
 
     (void)state;
     (void)signal(SIGSEGV, kill_self);
-    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+    for (size_t i = 0; i < POINTS; i++) {
         uint8_t *value = pattern_map(LARGE);
 
         CHECK(mprotect(value + points[i] / PAGE * PAGE, PAGE, PROT_NONE) == 0, "%s",
@@ -303,6 +306,24 @@ static void test_a_writer_killed_at_a_given_byte_leaves_the_store_as_it_was(void
         munmap(value, mapped_size(LARGE));
     }
     (void)signal(SIGSEGV, SIG_DFL);
+}
+
+static void test_a_system_call_killed_at_a_given_byte_leaves_the_store_as_it_was(void **state)
+{
+    struct cask_options options = options_for(CASK_WRITE_SYSCALL);
+    uint8_t *value = pattern_map(LARGE);
+
+    (void)state;
+    for (size_t i = 0; i < POINTS; i++) {
+        size_t pages;
+
+        killing_write_bytes = points[i];
+        pages = kill_a_writer(&options, value, UINT64_MAX, SCRATCH_MEMORY);
+        CHECK(pages + 2 > points[i] / PAGE && pages <= points[i] / PAGE + 1,
+              "%zu pages were written before the kill at byte %zu", pages, points[i]);
+    }
+    killing_write_bytes = SIZE_MAX;
+    munmap(value, mapped_size(LARGE));
 }
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
@@ -593,7 +614,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_writer_killed_at_any_time_leaves_the_store_as_it_was),
-        cmocka_unit_test(test_a_writer_killed_at_a_given_byte_leaves_the_store_as_it_was),
+        cmocka_unit_test(test_a_mapped_write_killed_at_a_given_byte_leaves_the_store_as_it_was),
+        cmocka_unit_test(test_a_system_call_killed_at_a_given_byte_leaves_the_store_as_it_was),
         cmocka_unit_test(test_values_around_the_size_of_a_segment),
         cmocka_unit_test(test_values_around_the_pieces_of_reading),
         cmocka_unit_test(test_the_largest_value),

@@ -1,5 +1,6 @@
 #include "base/pages.h"
 
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/bytes.h"
@@ -49,17 +50,20 @@ void pages_release(void *address, size_t size)
     munmap(address, size);
 }
 
+/* A new block and a copy rather than mremap: checkers of threads do not know where mremap moves. */
 int pages_resize(void **address, size_t old_size, size_t new_size)
 {
     void *block;
 
     if (new_size == 0)
         return CASK_OK;
-    block = *address
-                ? mremap(*address, old_size, new_size, MREMAP_MAYMOVE)
-                : mmap(NULL, new_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    block = mmap(NULL, new_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED)
         return CASK_ENOMEM;
+    if (*address) {
+        memcpy(block, *address, min_u64(old_size, new_size));
+        munmap(*address, old_size);
+    }
     *address = block;
     return CASK_OK;
 }
