@@ -482,6 +482,16 @@ static void truncate_file(struct sweep *sweep, const struct tree_file *file, uin
     sweep->torn = false;
 }
 
+static bool all_zero(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
+/* Zeros up to the end of an open log are what a log that ended earlier looks like: nothing on disk
+ * tells the two apart, so that is a torn tail like one cut off. */
 static void zero_blocks(struct sweep *sweep, const struct tree_file *file, uint8_t *bytes)
 {
     struct damage damage = damage_of(file, bytes, file->size);
@@ -490,7 +500,9 @@ static void zero_blocks(struct sweep *sweep, const struct tree_file *file, uint8
         size_t size = file->size - at < BLOCK_BYTES ? file->size - at : BLOCK_BYTES;
 
         memset(bytes + at, 0, size);
+        sweep->torn = is_open_end(sweep, file) && all_zero(bytes + at, file->size - at);
         run_case(sweep, &damage, "zeroed block of", at);
+        sweep->torn = false;
         memcpy(bytes + at, file->bytes + at, size);
     }
 }

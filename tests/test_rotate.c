@@ -1,12 +1,7 @@
 /* shard/rotate: moving on from segment to segment. */
 #include "unit_shard.h"
 
-static struct shard *only(struct rig *rig)
-{
-    return &rig->shards[0];
-}
-
-static struct rig *rig_of_small_segments(struct unit_mode mode, uint64_t segment_bytes)
+static struct rig *rig_of_segments(struct unit_mode mode, uint64_t segment_bytes)
 {
     struct rig *rig = rig_make(1, mode);
 
@@ -55,7 +50,7 @@ static uint64_t seal_of(struct rig *rig, struct segment *segment)
 
 static void test_the_directory_comes_with_the_first_write(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 4096);
+    struct rig *rig = rig_of_segments(unit_modes[0], 4096);
 
     (void)state;
     assert_false(path_exists(rig_path(rig, 0, "")));
@@ -70,7 +65,7 @@ static void test_a_full_segment_ends_with_a_seal_that_names_the_next(void **stat
 {
     (void)state;
     for (size_t m = 0; m < UNIT_MODES; m++) {
-        struct rig *rig = rig_of_small_segments(unit_modes[m], 256);
+        struct rig *rig = rig_of_segments(unit_modes[m], 256);
         struct segments *segments = &only(rig)->segments;
         struct segment *segment;
         uint64_t position = 0;
@@ -98,7 +93,7 @@ static void test_a_full_segment_ends_with_a_seal_that_names_the_next(void **stat
 
 static void test_a_segment_is_listed_before_a_record_goes_into_it(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 256);
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
 
     (void)state;
     for (int i = 0; i < 20; i++) {
@@ -123,7 +118,7 @@ static void test_a_large_value_gets_a_segment_of_its_own(void **state)
     memset(large, 'x', (3 << 20) - 1);
     large[(3 << 20) - 1] = '\0';
     for (size_t m = 0; m < UNIT_MODES; m++) {
-        struct rig *rig = rig_of_small_segments(unit_modes[m], 4096);
+        struct rig *rig = rig_of_segments(unit_modes[m], 4096);
 
         assert_ok(rig_put(rig, "before", "small"));
         assert_ok(rig_put(rig, "large", large));
@@ -148,7 +143,7 @@ static void test_a_large_value_gets_a_segment_of_its_own(void **state)
  * seal. */
 static void test_a_next_segment_that_is_too_small_is_passed_over(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 256);
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
     char large[1001];
 
     (void)state;
@@ -170,7 +165,7 @@ static void test_a_next_segment_that_is_too_small_is_passed_over(void **state)
 
 static void test_preparing_twice_makes_one_segment(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 4096);
+    struct rig *rig = rig_of_segments(unit_modes[0], 4096);
     struct segment *next;
 
     (void)state;
@@ -192,7 +187,7 @@ static void test_preparing_twice_makes_one_segment(void **state)
 
 static void test_a_half_full_segment_asks_for_the_next(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 1 << 20);
+    struct rig *rig = rig_of_segments(unit_modes[0], 1 << 20);
     char value[1001];
 
     (void)state;
@@ -212,7 +207,7 @@ static void test_a_half_full_segment_asks_for_the_next(void **state)
 
 static void test_ids_are_never_used_twice(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 256);
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
     uint64_t last = 0;
 
     (void)state;
@@ -233,7 +228,7 @@ static void test_ids_are_never_used_twice(void **state)
 
 static void test_when_ids_run_out_writes_are_refused_and_reads_go_on(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 256);
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
 
     (void)state;
     assert_ok(rig_put(rig, "key", "value"));
@@ -255,7 +250,7 @@ static void test_a_failed_rotation_changes_nothing(void **state)
 {
     (void)state;
     for (size_t m = 0; m < UNIT_MODES; m++) {
-        struct rig *rig = rig_of_small_segments(unit_modes[m], 256);
+        struct rig *rig = rig_of_segments(unit_modes[m], 256);
         uint64_t tail;
         uint64_t sequence;
 
@@ -279,7 +274,7 @@ static void test_a_failed_rotation_changes_nothing(void **state)
 
 static void test_a_manifest_that_cannot_be_written_fails_the_rotation(void **state)
 {
-    struct rig *rig = rig_of_small_segments(unit_modes[0], 256);
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
 
     (void)state;
     fill_active(rig);

@@ -3,20 +3,6 @@
 
 #include "base/checksum.h"
 
-static struct shard *only(struct rig *rig)
-{
-    return &rig->shards[0];
-}
-
-static struct rig *rig_of_small_segments(struct unit_mode mode)
-{
-    struct rig *rig = rig_make(1, mode);
-
-    rig->config.segment_bytes = 512;
-    rig_open(rig);
-    return rig;
-}
-
 /* Keys of their own until `count` segments are full. */
 static unsigned fill_segments(struct rig *rig, unsigned count)
 {
@@ -29,16 +15,6 @@ static unsigned fill_segments(struct rig *rig, unsigned count)
         assert_ok(rig_put(rig, key, key));
     }
     return keys;
-}
-
-static void assert_keys(struct rig *rig, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        char key[16];
-
-        snprintf(key, sizeof key, "key%u", i);
-        assert_value(rig, key, key);
-    }
 }
 
 static const struct manifest_segment *entry_of(const struct manifest *manifest, uint64_t id)
@@ -84,7 +60,7 @@ static void test_a_put_that_rotates_writes_no_hint(void **state)
         assert_false(path_exists(rig_path(rig, 0, "1.hint")));
         assert_true(shard_work_due(only(rig)) & SHARD_WORK_SEAL);
         assert_int_equal(only(rig)->sealing_count, 3);
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         rig_stop(rig);
     }
 }
@@ -104,11 +80,11 @@ static void test_the_background_work_seals_what_was_rotated(void **state)
         assert_int_equal(only(rig)->sealing_count, 0);
         assert_true(atomic_load(&only(rig)->synced) >=
                     segments_get(&only(rig)->segments, 3)->end_position);
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         rig_crash(rig); /* only the last one has to be read */
         assert_int_equal(log_lines_count(&rig->lines, CASK_LOG_WARNING), 0);
         assert_true(only(rig)->counts.recovered_records <= 1);
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         rig_stop(rig);
     }
 }
@@ -123,7 +99,7 @@ static void test_sealed_segments_keep_no_descriptor_where_reads_are_mapped(void 
 
         shard_do_work(only(rig), SHARD_WORK_SEAL);
         assert_int_equal(count_descriptors(), before - (rig->config.read_mapped ? 10 : 0));
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         rig_stop(rig);
     }
 }
@@ -135,7 +111,7 @@ static void test_writers_go_on_when_many_segments_wait(void **state)
 
     (void)state;
     assert_in_range(only(rig)->sealing_count, 1, 40); /* a writer lends a hand */
-    assert_keys(rig, keys);
+    assert_keys(rig, 0, keys);
     rig_stop(rig);
 }
 
@@ -152,7 +128,7 @@ static void test_sealing_that_fails_is_done_again_later(void **state)
         assert_int_equal(log_lines_count(&rig->lines, CASK_LOG_WARNING), 1);
         assert_true(log_lines_mention(&rig->lines, "1.data"));
         assert_int_equal(only(rig)->sealing_count, 2);
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         assert_ok(rig_put(rig, "more", "value"));
         assert_int_not_equal(shard_close(only(rig)), CASK_OK);
         assert_ok(io_dir_remove_at(only(rig)->dir, "1.hint.tmp"));
@@ -160,7 +136,7 @@ static void test_sealing_that_fails_is_done_again_later(void **state)
         assert_sealed_on_disk(rig, 1);
         assert_sealed_on_disk(rig, 2);
         rig_reopen(rig);
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         assert_value(rig, "more", "value");
         rig_stop(rig);
     }
@@ -185,8 +161,12 @@ static void test_a_record_damaged_between_two_closes_stays_known(void **state)
             rig_reopen(rig);
         }
         assert_ok(rig_put(rig, "key", "newest"));
+        assert_value(rig, "key", "newest");
         rig_reopen(rig);
         assert_value(rig, "key", "newest");
+        assert_ok(rig_delete(rig, "key"));
+        rig_reopen(rig);
+        assert_value(rig, "key", NULL);
         rig_stop(rig);
     }
 }
@@ -217,7 +197,7 @@ static void test_a_close_leaves_a_hint_for_everything_and_trimmed_files(void **s
         hint_release(&hint);
         assert_int_equal(only(rig)->counts.recovered_records, 0);
         assert_int_equal(only(rig)->counts.hints_rebuilt, 0);
-        assert_keys(rig, keys);
+        assert_keys(rig, 0, keys);
         rig_stop(rig);
     }
 }
@@ -263,7 +243,7 @@ static void test_the_active_segment_goes_on_after_each_close(void **state)
             rig_reopen(rig);
             assert_int_equal(only(rig)->segments.count, 1);
             assert_int_equal(only(rig)->counts.recovered_records, 0);
-            assert_keys(rig, i + 1);
+            assert_keys(rig, 0, i + 1);
         }
         rig_stop(rig);
     }
@@ -284,9 +264,9 @@ static void test_a_close_after_which_the_hint_is_newer_than_the_manifest(void **
     write_file(rig_path(rig, 0, MANIFEST_NAME), manifest, size);
     free(manifest);
     rig_open(rig);
-    assert_keys(rig, 2);
+    assert_keys(rig, 0, 2);
     rig_reopen(rig);
-    assert_keys(rig, 2);
+    assert_keys(rig, 0, 2);
     assert_int_equal(only(rig)->counts.recovered_records, 0);
     rig_stop(rig);
 }

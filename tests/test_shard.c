@@ -1,11 +1,6 @@
 /* shard/shard and shard/read: puts, deletes and look-ups in one shard. */
 #include "unit_shard.h"
 
-static struct shard *only(struct rig *rig)
-{
-    return &rig->shards[0];
-}
-
 static void test_what_is_put_is_found(void **state)
 {
     (void)state;

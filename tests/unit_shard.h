@@ -232,4 +232,53 @@ static inline size_t rig_file_size(struct rig *rig, uint32_t shard, const char *
     return size;
 }
 
+/* ---- numbered keys in a rig of one shard ----------------------------------------------------- */
+
+static inline struct shard *only(struct rig *rig)
+{
+    return &rig->shards[0];
+}
+
+static inline struct rig *rig_of_small_segments(struct unit_mode mode)
+{
+    struct rig *rig = rig_make(1, mode);
+
+    rig->config.segment_bytes = 512;
+    rig_open(rig);
+    return rig;
+}
+
+static inline void put_keys(struct rig *rig, unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "key%u", i);
+        assert_ok(rig_put(rig, key, key));
+    }
+}
+
+static inline void assert_keys(struct rig *rig, unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "key%u", i);
+        assert_value(rig, key, key);
+    }
+}
+
+static inline void assert_quiet(struct rig *rig)
+{
+    if (log_lines_count(&rig->lines, CASK_LOG_ERROR) != 0 ||
+        log_lines_count(&rig->lines, CASK_LOG_WARNING) != 0)
+        fail_msg("the log says: %s", rig->lines.text);
+}
+
+/* As after a power loss: the machine's boot id is another one. */
+static inline void other_boot(struct rig *rig)
+{
+    rig->env.boot_id[0]++;
+}
+
 #endif
