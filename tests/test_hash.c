@@ -70,7 +70,7 @@ static void test_shards_get_even_shares(void **state)
 
     (void)state;
     for (unsigned i = 0; i < keys; i++) {
-        char key[16];
+        char key[32];
         size_t size = (size_t)snprintf(key, sizeof key, "user:%u", i);
 
         counts[hash_shard(hash_key(key, size, 99), 4)]++;

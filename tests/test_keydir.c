@@ -490,6 +490,64 @@ static void test_an_insert_after_its_reservation_does_not_fail_for_want_of_budge
     assert_int_equal(failures, 0);
 }
 
+/* Entries on their way find no room at the end of the table, and none can be had: they stay where
+ * they were, and go when memory is there again. */
+#define LAST 130u /* entries of the very last tag: more than fit behind a small table */
+
+static void check_last_and_others(const struct keydir *keydir, const uint32_t *tags, uint64_t count)
+{
+    uint64_t locations[LAST + 1];
+    uint64_t sum = 0;
+
+    assert_int_equal(keydir_find(keydir, UINT32_MAX, locations, LAST + 1), LAST);
+    for (unsigned i = 0; i < LAST; i++)
+        sum += locations[i];
+    assert_int_equal(sum, LAST * (LAST + 1) / 2);
+    for (uint64_t i = 0; i < count; i++) {
+        assert_int_equal(keydir_find(keydir, tags[i], locations, 1), 1);
+        assert_int_equal(locations[0], 1000 + i);
+    }
+}
+
+static void test_a_growth_that_runs_out_of_memory_half_way_loses_nothing(void **state)
+{
+    struct model model = model_start(1, 1, 1, PLENTY);
+    struct keydir *keydir = model.keydir;
+    uint32_t tags[20000];
+    uint64_t count = 0;
+    bool poor = false;
+    unsigned refused = 0;
+
+    (void)state;
+    model_open(&model, 64 << 20);
+    for (uint64_t i = 1; i <= LAST; i++) {
+        assert_ok(keydir_reserve(keydir, 1));
+        assert_ok(keydir_insert(keydir, UINT32_MAX, i));
+    }
+    while (count < COUNT_OF(tags)) {
+        int status = keydir_reserve(keydir, 1);
+
+        if (status == CASK_OK) {
+            tags[count] = (uint32_t)(count * 2654435761u);
+            assert_ok(keydir_insert(keydir, tags[count], 1000 + count));
+            count++;
+        } else {
+            assert_true(poor && status == CASK_ENOMEM);
+            check_last_and_others(keydir, tags, count);
+            model.budget.limit_bytes = PLENTY;
+            poor = false;
+            refused++;
+        }
+        if (!poor && count > 500 && atomic_load(&keydir->grown) != 0 && count % 3 == 0) {
+            model.budget.limit_bytes = budget_used(&model.budget);
+            poor = true;
+        }
+    }
+    assert_true(refused > 0);
+    check_last_and_others(keydir, tags, count);
+    model_stop(&model);
+}
+
 static void test_the_reservation_of_addresses_is_a_limit_too(void **state)
 {
     struct model model = model_start(10000, 1, 1, PLENTY);
@@ -573,6 +631,7 @@ int main(void)
         cmocka_unit_test(test_hundreds_of_equal_tags_work_or_are_refused),
         cmocka_unit_test(test_the_budget_is_never_passed),
         cmocka_unit_test(test_an_insert_after_its_reservation_does_not_fail_for_want_of_budget),
+        cmocka_unit_test(test_a_growth_that_runs_out_of_memory_half_way_loses_nothing),
         cmocka_unit_test(test_the_reservation_of_addresses_is_a_limit_too),
         cmocka_unit_test(test_two_tables_share_a_budget),
         cmocka_unit_test(test_huge_pages_change_nothing),

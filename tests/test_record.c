@@ -318,8 +318,11 @@ static void test_decode_rejects_a_value_over_the_maximum(void **state)
     uint8_t *bytes;
 
     (void)state;
+#ifndef __OPTIMIZE__
+    skip(); /* two checksums over 2 GiB: a matter of minutes */
+#endif
     if (BUILT_WITH_ASAN)
-        skip(); /* twice the memory and a minute of time */
+        skip();
     bytes = calloc(1, stored);
     assert_non_null(bytes);
     put_u32(bytes + AT_VALUE_SIZE, 0x80000000);

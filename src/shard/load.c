@@ -38,6 +38,18 @@ static bool same_key(const struct shard *shard, const struct loading *entry,
     return bytes_equal(old->key.data, fresh->key.data, old->key.size);
 }
 
+/* Whether the entry is newer than a record of its key that is damaged, whose own sequence number
+ * cannot be believed: so by place alone. */
+static bool is_behind(const struct shard *shard, const struct loading *entry, uint64_t location,
+                      const struct segment *segment)
+{
+    unsigned offset_bits = shard->config.offset_bits;
+
+    if (location_segment(entry->location, offset_bits) == location_segment(location, offset_bits))
+        return entry->location > location;
+    return entry->sequence > segment->counts.max_sequence;
+}
+
 /* Compares with one entry that is in. CASK_OK: same key, decided; CASK_NOTFOUND: another key, or
  * one that cannot be told. */
 static int decide(struct shard *shard, struct segment *segment, const struct loading *entry,
@@ -45,13 +57,19 @@ static int decide(struct shard *shard, struct segment *segment, const struct loa
 {
     struct record_buffer buffer;
     struct found old;
-    int status = CASK_NOTFOUND;
+    int status;
+    bool damaged;
 
     record_buffer_init(&buffer);
-    if (shard_read_at(shard, location, &buffer, &old) == CASK_OK &&
-        same_key(shard, entry, fresh, &old.record)) {
-        status = CASK_OK;
-        if (old.record.sequence < entry->sequence) {
+    status = shard_read_at(shard, location, &buffer, &old);
+    damaged = status == CASK_ECORRUPT;
+    if (damaged)
+        status = shard_read_unverified(shard, location, &buffer, &old);
+    if (status != CASK_OK || !same_key(shard, entry, fresh, &old.record) ||
+        (damaged && !is_behind(shard, entry, location, old.segment))) {
+        status = CASK_NOTFOUND;
+    } else {
+        if (damaged || old.record.sequence < entry->sequence) {
             keydir_replace(&shard->index.keydir, entry->tag, location, entry->location);
             if (old.record.type != RECORD_DELETE)
                 shard_count_dead(shard, old.segment, record_size(&old.record));

@@ -165,9 +165,11 @@ static int read_manifest(struct recovery *recovery)
                    shard->env->path, name,
                    status == CASK_ECORRUPT ? "missing, though there are records"
                                            : cask_strerror(status));
+        recovery->told = status != CASK_OK;
         return status;
     }
     if (status != CASK_OK) {
+        recovery->told = true;
         report(&shard->env->reporter, CASK_LOG_ERROR, "%s/%s/" MANIFEST_NAME ": %s",
                shard->env->path, name, cask_strerror(status));
         return status;
@@ -202,6 +204,7 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     }
     if (status != CASK_OK) {
         tell(shard, CASK_LOG_ERROR, listed->id, 0, cask_strerror(status));
+        recovery->told = true;
         return status;
     }
     if ((*ret_segment)->header_damaged && (*ret_segment)->file && listed->flags != 0)
@@ -367,6 +370,16 @@ static int read_segments(struct recovery *recovery)
     return status;
 }
 
+/* No open fails without a line in the log that says where. */
+static void tell_failure(struct recovery *recovery, int status)
+{
+    if (status == CASK_OK || recovery->told)
+        return;
+    recovery->told = true;
+    report(&recovery->shard->env->reporter, CASK_LOG_ERROR, "%s/shard-%03u: opening failed (%s)",
+           recovery->shard->env->path, (unsigned)recovery->shard->number, cask_strerror(status));
+}
+
 int recover_read(struct shard *shard, struct recovery *ret_recovery)
 {
     struct recovery *recovery = ret_recovery;
@@ -382,6 +395,7 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
         status = read_segments(recovery);
     shard->settled_batch = recovery->manifest.settled_batch;
     shard->manifest_generation = recovery->manifest.generation;
+    tell_failure(recovery, status);
     return status;
 }
 
@@ -633,5 +647,6 @@ int recover_apply(struct recovery *recovery)
      * it may come after a power loss, and would have to end the log there. */
     if (status == CASK_OK && recovery->damaged)
         status = shard_seal_waiting(shard, false);
+    tell_failure(recovery, status);
     return status;
 }

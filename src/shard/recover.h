@@ -39,6 +39,7 @@ struct recovery {
     bool exists;    /* there is a directory and a manifest */
     bool relist;    /* the manifest no longer says what is there */
     bool damaged;   /* something was kept behind what does not validate */
+    bool told;      /* a failure has its line in the log */
     uint64_t max_sequence;
     uint64_t max_id;
 };
