@@ -70,10 +70,10 @@ static void test_shards_get_even_shares(void **state)
 
     (void)state;
     for (unsigned i = 0; i < keys; i++) {
-        char key[32];
-        size_t size = (size_t)snprintf(key, sizeof key, "user:%u", i);
+        char key[16];
 
-        counts[hash_shard(hash_key(key, size, 99), 4)]++;
+        (void)snprintf(key, sizeof key, "user:%08u", i);
+        counts[hash_shard(hash_key(key, 13, 99), 4)]++;
     }
     for (unsigned i = 0; i < 16; i++)
         assert_in_range(counts[i], keys / 16 * 95 / 100, keys / 16 * 105 / 100);

@@ -8,6 +8,9 @@
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define PAGE_BYTES ((size_t)4096)
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
@@ -35,6 +38,11 @@ int pages_commit(void *address, size_t offset, size_t size)
     if (mprotect((uint8_t *)address + offset, size, PROT_READ | PROT_WRITE) != 0)
         return CASK_ENOMEM;
     return CASK_OK;
+}
+
+void pages_populate(void *address, size_t offset, size_t size)
+{
+    (void)madvise((uint8_t *)address + offset, size, MADV_POPULATE_WRITE);
 }
 
 void pages_collapse(void *address, size_t size)

@@ -41,6 +41,9 @@ struct keydir {
     uint64_t committed_bytes;
     uint64_t full_at; /* entries that the table takes without growing */
     bool has_grown;
+    bool grows;                   /* since keydir_has_begun_growing() */
+    _Atomic uint64_t fresh_bytes; /* where the memory of the growth under way begins */
+    _Atomic uint64_t fresh_end;
     uint64_t homes_due;             /* to be moved, of a growth under way */
     _Atomic uint64_t settled_bytes; /* committed when the last growth was over */
     struct budget *budget;
@@ -63,6 +66,11 @@ CHECKED int keydir_reserve(struct keydir *keydir, uint64_t more);
  * may call while others use the table. */
 bool keydir_has_grown(struct keydir *keydir);
 void keydir_use_huge_pages(struct keydir *keydir);
+
+/* True once after the beginning of each growth of a large table: time for keydir_populate(), which
+ * any thread may call, to have the memory that the growth is about to fill. */
+bool keydir_has_begun_growing(struct keydir *keydir);
+void keydir_populate(struct keydir *keydir);
 
 /* Whether `more` inserts will succeed as things are. */
 static inline bool keydir_has_room(const struct keydir *keydir, uint64_t more)

@@ -14,7 +14,6 @@
 #define AT_CHECKSUM 56
 
 #define FIRST_STEP_BYTES ((uint64_t)64 << 10)
-#define LARGE_STEP_BYTES ((uint64_t)IO_HUGE_PAGE_BYTES)
 #define SCRATCH_BYTES ((size_t)64 << 10)
 #define LARGE_RECORD_BYTES ((size_t)1 << 20) /* written from where it lies, not by way of scratch */
 
@@ -102,8 +101,8 @@ static uint64_t allocation_for(const struct segment *segment, uint64_t end)
 {
     uint64_t target = FIRST_STEP_BYTES;
 
-    if (segment->grow_large || end > LARGE_STEP_BYTES / 2)
-        target = align_up(end, LARGE_STEP_BYTES);
+    if (segment->grow_large || end > SEGMENT_STEP_BYTES / 2)
+        target = align_up(end, SEGMENT_STEP_BYTES);
     else
         while (target < end)
             target *= 2;
@@ -131,6 +130,16 @@ static int allocate_to(struct segment *segment, uint64_t end)
                         (size_t)(target - segment->allocated));
     segment->allocated = target;
     return CASK_OK;
+}
+
+uint64_t segment_extend(struct segment *segment, uint64_t allocated)
+{
+    uint64_t target = min_u64(allocated + SEGMENT_STEP_BYTES, segment->capacity);
+
+    if (io_allocate(segment->file, target) != CASK_OK)
+        return allocated; /* the writer meets it again, where it can be told */
+    io_map_populate(segment->map, (size_t)allocated, (size_t)(target - allocated));
+    return target;
 }
 
 int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom)

@@ -28,6 +28,8 @@
 #define SEGMENT_HEADER_BYTES 64u
 #define SEGMENT_SEAL_BYTES 32u      /* a seal record as stored: always kept free at the end */
 #define SEGMENT_HEADROOM_MAX 16384u /* kept free of puts, so that a full disk takes deletes */
+#define SEGMENT_STEP_BYTES ((uint64_t)2 << 20) /* by which blocks are had */
+#define SEGMENT_EXTEND_BELOW (SEGMENT_STEP_BYTES / 2)
 #define SEGMENT_VERSION 1u
 #define SEGMENT_NAME_BYTES 32
 
@@ -79,6 +81,7 @@ struct segment {
     uint64_t sealed_checksum; /* of its bytes, where the manifest knows it */
     uint64_t clean_length;    /* what its hint at the last close covers; 0: none */
     bool in_manifest_sealed;
+    bool unlisted;         /* left out of the manifest: on its way in or out */
     bool header_damaged;   /* its records still prove themselves */
     bool synced;           /* sealed, and all of it is durable */
     uint64_t end_position; /* sealed: where it ends in the shard's count of appended bytes */
@@ -164,6 +167,26 @@ static inline bool segment_has_room(const struct segment *segment, uint64_t size
  * nothing. */
 CHECKED int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom);
 
+/* Asks for the lines that the next records go to: whoever cleared the page has them. */
+static inline void segment_prefetch_tail(const struct segment *segment)
+{
+    if (segment->map_writable && segment->pending + 256 <= segment->capacity)
+        for (unsigned ahead = 64; ahead <= 192; ahead += 64)
+            __builtin_prefetch(segment->map + segment->pending + ahead, 1);
+}
+
+/* Whether a writer will soon need blocks that segment_extend() can get ahead of it. */
+static inline bool segment_wants_blocks(const struct segment *segment)
+{
+    return segment->allocated - segment->pending < SEGMENT_EXTEND_BELOW &&
+           segment->allocated >= SEGMENT_STEP_BYTES && segment->allocated < segment->capacity &&
+           segment->map_writable;
+}
+
+/* Gets the blocks of one more step from `allocated` on, and memory for them, while others append.
+ * Returns how far there are blocks then: `allocated` where there are none to be had. */
+uint64_t segment_extend(struct segment *segment, uint64_t allocated);
+
 /* Appends a record behind what is pending, after segment_ensure() for its size; its offset goes to
  * *ret_offset. */
 CHECKED int segment_append(struct segment *segment, const struct record *record,
@@ -176,6 +199,13 @@ CHECKED int segment_rollback(struct segment *segment);
  * CASK_ECORRUPT where none validates there. */
 CHECKED int segment_read(const struct segment *segment, uint64_t offset, bool read_mapped,
                          bool verify, struct record_buffer *buffer, struct record *ret_record);
+
+/* Asks for the record's header, and a key of the usual size, to be in the cache soon. */
+static inline void segment_prefetch_key(const struct segment *segment, uint64_t offset)
+{
+    if (segment->map && offset < segment->map_bytes)
+        __builtin_prefetch(segment->map + offset + RECORD_HEADER_BYTES);
+}
 
 /* Asks for the record's first lines to be in the cache soon. */
 static inline void segment_prefetch(const struct segment *segment, uint64_t offset)

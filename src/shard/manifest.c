@@ -78,13 +78,14 @@ static int write_tmp(struct io_dir *dir, const uint8_t *bytes, size_t size)
     return status;
 }
 
-int manifest_write(const struct manifest *manifest, struct io_dir *dir,
+int manifest_write(struct manifest *manifest, struct io_dir *dir,
                    const struct log_config *config)
 {
     size_t size = HEADER_BYTES + (size_t)manifest->count * SEGMENT_BYTES + TRAILER_BYTES;
     uint8_t *bytes = malloc(size);
     int status;
 
+    manifest->replaced = false;
     if (!bytes)
         return CASK_ENOMEM;
     encode(manifest, config, bytes, size);
@@ -92,6 +93,7 @@ int manifest_write(const struct manifest *manifest, struct io_dir *dir,
     free(bytes);
     if (status == CASK_OK)
         status = io_rename(dir, MANIFEST_TMP, MANIFEST_NAME);
+    manifest->replaced = status == CASK_OK;
     return status == CASK_OK ? io_dir_sync(dir) : status;
 }
 

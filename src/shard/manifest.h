@@ -36,11 +36,12 @@ struct manifest {
     uint64_t settled_batch; /* largest batch number in what is sealed or clean */
     uint64_t count;
     struct manifest_segment *segments;
+    bool replaced; /* set by manifest_write(): the new one is in place, durable or not */
 };
 
 void manifest_release(struct manifest *manifest);
 
-CHECKED int manifest_write(const struct manifest *manifest, struct io_dir *dir,
+CHECKED int manifest_write(struct manifest *manifest, struct io_dir *dir,
                            const struct log_config *config);
 
 /* CASK_NOTFOUND, CASK_ECORRUPT, CASK_EVERSION, CASK_EIO, CASK_ENOMEM. */

@@ -609,7 +609,7 @@ static int unlink_dropped(struct recovery *recovery)
     int status;
 
     pthread_mutex_lock(&shard->manifest_lock);
-    status = shard_write_manifest(shard, NULL, NULL);
+    status = shard_write_manifest(shard);
     pthread_mutex_unlock(&shard->manifest_lock);
     for (uint64_t i = 0; status == CASK_OK && i < recovery->manifest.count; i++) {
         uint64_t id = recovery->manifest.segments[i].id;

@@ -22,20 +22,16 @@ static void describe(const struct segment *segment, struct manifest_segment *to)
 }
 
 /* In ascending order of ids. Under the lock. */
-static void list_segments(struct shard *shard, const struct segment *adding,
-                          const struct segment *leaving_out, struct manifest *manifest)
+static void list_segments(struct shard *shard, struct manifest *manifest)
 {
     struct segment *segment = segments_at_or_after(&shard->segments, 0);
 
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
-        if (segment != leaving_out)
+        if (!segment->unlisted)
             describe(segment, &manifest->segments[manifest->count++]);
-    if (adding)
-        describe(adding, &manifest->segments[manifest->count++]);
 }
 
-int shard_write_manifest(struct shard *shard, const struct segment *adding,
-                         const struct segment *leaving_out)
+int shard_write_manifest(struct shard *shard)
 {
     struct manifest manifest = {.generation = shard->manifest_generation + 1,
                                 .next_segment = shard->next_segment,
@@ -47,14 +43,17 @@ int shard_write_manifest(struct shard *shard, const struct segment *adding,
     manifest.next_sequence = shard->next_sequence;
     manifest.segments = calloc((size_t)shard->segments.count + 1, sizeof *manifest.segments);
     if (manifest.segments)
-        list_segments(shard, adding, leaving_out, &manifest);
+        list_segments(shard, &manifest);
     pthread_mutex_unlock(&shard->lock);
     if (!manifest.segments)
         return CASK_ENOMEM;
     status = manifest_write(&manifest, shard->dir, &shard->config);
-    manifest_release(&manifest);
-    if (status == CASK_OK)
+    if (manifest.replaced)
         shard->manifest_generation++;
+    /* Which of the two a power loss leaves nobody knows: nothing may be built on either. */
+    if (manifest.replaced && status != CASK_OK)
+        shard_fail(shard, status, "making the manifest durable");
+    manifest_release(&manifest);
     return status;
 }
 
@@ -85,6 +84,7 @@ static int make_dir(struct shard *shard)
     return CASK_OK;
 }
 
+/* One that no manifest lists. A shard that has failed does not know, and keeps the file. */
 static void discard(struct shard *shard, struct segment *segment)
 {
     char name[SEGMENT_NAME_BYTES];
@@ -92,6 +92,8 @@ static void discard(struct shard *shard, struct segment *segment)
 
     segment_data_name(segment->id, name);
     segment_close(segment);
+    if (atomic_load(&shard->failed) != CASK_OK)
+        return;
     status = io_unlink(shard->dir, name);
     (void)status; /* an orphan, if it stays, is removed by the next open */
 }
@@ -125,14 +127,20 @@ static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor)
         status = create(shard, size, predecessor, &segment);
     if (status != CASK_OK)
         return status;
-    status = shard_write_manifest(shard, segment, NULL);
-    if (status == CASK_OK) {
-        pthread_mutex_lock(&shard->lock);
-        status = segments_add(&shard->segments, segment);
-        if (status == CASK_OK)
-            shard->next = segment;
-        pthread_mutex_unlock(&shard->lock);
+    pthread_mutex_lock(&shard->lock);
+    status = segments_add(&shard->segments, segment);
+    pthread_mutex_unlock(&shard->lock);
+    if (status != CASK_OK) {
+        discard(shard, segment);
+        return status;
     }
+    status = shard_write_manifest(shard);
+    pthread_mutex_lock(&shard->lock);
+    if (status == CASK_OK)
+        shard->next = segment;
+    else
+        segments_remove(&shard->segments, segment->id);
+    pthread_mutex_unlock(&shard->lock);
     if (status != CASK_OK)
         discard(shard, segment);
     return status;

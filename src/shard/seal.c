@@ -163,7 +163,7 @@ static int list_as_sealed(struct shard *shard, struct segment *segment, uint64_t
     segment->in_manifest_sealed = true;
     pthread_mutex_unlock(&shard->lock);
     shard->settled_batch = max_u64(settled, segment->max_batch);
-    status = shard_write_manifest(shard, NULL, NULL);
+    status = shard_write_manifest(shard);
     if (status != CASK_OK) {
         shard->settled_batch = settled;
         pthread_mutex_lock(&shard->lock);
@@ -242,9 +242,38 @@ int shard_seal_waiting(struct shard *shard, bool in_background)
     return status;
 }
 
+/* Blocks and memory for the active segment, so that a put neither waits for the one nor clears the
+ * other. Under seal_lock, which keeps the file from being trimmed meanwhile. */
+static void extend(struct shard *shard)
+{
+    struct segment *active;
+    uint64_t allocated = 0;
+    bool wanted;
+
+    pthread_mutex_lock(&shard->seal_lock);
+    pthread_mutex_lock(&shard->lock);
+    active = shard->active;
+    wanted = active && segment_wants_blocks(active);
+    if (wanted)
+        allocated = active->allocated;
+    pthread_mutex_unlock(&shard->lock);
+    if (wanted) {
+        allocated = segment_extend(active, allocated);
+        pthread_mutex_lock(&shard->lock);
+        active->allocated = max_u64(active->allocated, allocated);
+        pthread_mutex_unlock(&shard->lock);
+    }
+    pthread_mutex_unlock(&shard->seal_lock);
+}
+
 void shard_do_work(struct shard *shard, unsigned work)
 {
     int status = CASK_OK;
+
+    if (work & SHARD_WORK_POPULATE)
+        keydir_populate(&shard->index.keydir);
+    if (work & SHARD_WORK_EXTEND)
+        extend(shard);
 
     if (work & SHARD_WORK_PREPARE)
         status = shard_prepare(shard, 0);
@@ -266,7 +295,8 @@ static int drop_next(struct shard *shard)
 
     if (!next)
         return CASK_OK;
-    status = shard_write_manifest(shard, NULL, next);
+    next->unlisted = true;
+    status = shard_write_manifest(shard);
     if (status != CASK_OK)
         return status;
     shard->next = NULL;
@@ -294,7 +324,7 @@ static int close_active(struct shard *shard)
     if (status == CASK_OK && !damaged) {
         active->clean_length = segment_tail(active);
         shard->settled_batch = max_u64(shard->settled_batch, active->max_batch);
-        status = shard_write_manifest(shard, NULL, NULL);
+        status = shard_write_manifest(shard);
     }
     return status;
 }

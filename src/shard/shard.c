@@ -103,16 +103,13 @@ struct located {
     bool expired;
 };
 
-/* Reads a record to learn whose it is. One whose checksum fails may still show its key: then the
- * entry can be replaced or removed, which is all that is wanted. */
+/* Reads a record to learn whose it is. Its checksum is not asked for: the entry of one that is
+ * damaged can be replaced or removed as well, which is all that is wanted, and the lines of the
+ * value are not touched. */
 static int read_for_key(struct shard *shard, uint64_t location, struct record_buffer *buffer,
                         struct found *ret_found)
 {
-    int status = shard_read_at(shard, location, buffer, ret_found);
-
-    if (status == CASK_ECORRUPT)
-        status = shard_read_unverified(shard, location, buffer, ret_found);
-    return status;
+    return shard_read_unverified(shard, location, buffer, ret_found);
 }
 
 /* Finds a key's entry, the stage being empty. One that cannot be read may be the key's: an error.
@@ -189,8 +186,29 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     return same ? CASK_OK : keydir_insert(keydir, entry.tag, entry.location);
 }
 
-/* In two passes, so that the misses on old records overlap. Entries that were settled before a
- * failure stay staged as well; settling them again does nothing. */
+/* Starts all misses of a drain that can overlap: those on buckets, then those on old records. */
+static void prefetch_staged(const struct shard *shard)
+{
+    const struct index *index = &shard->index;
+    unsigned offset_bits = shard->config.offset_bits;
+    uint32_t staged = index_staged(index);
+
+    for (uint32_t i = 0; i < staged; i++)
+        keydir_prefetch(&index->keydir, index_staged_at(index, i).tag);
+    for (uint32_t i = 0; i < staged; i++) {
+        struct segment *segment;
+        uint64_t location;
+
+        if (keydir_find(&index->keydir, index_staged_at(index, i).tag, &location, 1) == 0)
+            continue;
+        segment = segments_get(&shard->segments, location_segment(location, offset_bits));
+        if (segment)
+            segment_prefetch_key(segment, location_offset(location, offset_bits));
+    }
+}
+
+/* Entries that were settled before a failure stay staged as well; settling them again does
+ * nothing. */
 int shard_drain(struct shard *shard)
 {
     struct index *index = &shard->index;
@@ -201,22 +219,14 @@ int shard_drain(struct shard *shard)
      * that a full table still has. */
     if (status == CASK_ENOMEM && keydir_count(&index->keydir) > 0)
         status = CASK_OK;
-    for (uint32_t i = 0; status == CASK_OK && i < staged; i++) {
-        uint32_t tag = index_staged_at(index, i).tag;
-        uint64_t location;
-
-        if (keydir_find(&index->keydir, tag, &location, 1) > 0) {
-            struct segment *segment = segments_get(
-                &shard->segments, location_segment(location, shard->config.offset_bits));
-
-            if (segment)
-                segment_prefetch(segment, location_offset(location, shard->config.offset_bits));
-        }
-    }
+    if (status == CASK_OK)
+        prefetch_staged(shard);
     for (uint32_t i = 0; status == CASK_OK && i < staged; i++)
         status = settle(shard, index_staged_at(index, i));
     if (status == CASK_OK)
         index_clear_stage(index);
+    if (keydir_has_begun_growing(&index->keydir))
+        shard_ask_for_work(shard, SHARD_WORK_POPULATE);
     if (keydir_has_grown(&index->keydir))
         shard_ask_for_work(shard, SHARD_WORK_COLLAPSE);
     return status;
@@ -263,10 +273,14 @@ static int append(struct shard *shard, struct record *record, uint64_t *ret_offs
     return CASK_OK;
 }
 
-/* Asks for the next segment in good time. */
+/* Asks for cache lines, blocks and the next segment, in good time. */
 static void look_ahead(struct shard *shard)
 {
     const struct segment *active = shard->active;
+
+    segment_prefetch_tail(active);
+    if (segment_wants_blocks(active))
+        shard_ask_for_work(shard, SHARD_WORK_EXTEND);
 
     if (!shard->next && active->pending > active->capacity / 2 &&
         active->capacity >= (uint64_t)1 << 20)

@@ -46,7 +46,13 @@ struct shard_env {
     _Atomic uint64_t batch_number; /* the last one given out */
 };
 
-enum shard_work { SHARD_WORK_PREPARE = 1, SHARD_WORK_SEAL = 2, SHARD_WORK_COLLAPSE = 4 };
+enum shard_work {
+    SHARD_WORK_PREPARE = 1,
+    SHARD_WORK_SEAL = 2,
+    SHARD_WORK_COLLAPSE = 4,
+    SHARD_WORK_EXTEND = 8,
+    SHARD_WORK_POPULATE = 16
+};
 
 struct shard_counts {
     uint64_t live_bytes;
@@ -155,10 +161,10 @@ void shard_queue_for_sealing(struct shard *shard, struct segment *segment);
  * lock. */
 CHECKED int shard_prepare(struct shard *shard, uint64_t size);
 
-/* Writes the manifest as things are, with `adding` (may be NULL) or without `leaving_out`. Under
- * manifest_lock, not under lock. */
-CHECKED int shard_write_manifest(struct shard *shard, const struct segment *adding,
-                                 const struct segment *leaving_out);
+/* Writes the manifest as things are: all segments there are but those marked unlisted. Under
+ * manifest_lock, not under lock. Where the new one is in place but not known to be durable, the
+ * shard fails. */
+CHECKED int shard_write_manifest(struct shard *shard);
 
 /* ---- reading (read.c) ---- */
 

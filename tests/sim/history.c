@@ -419,7 +419,7 @@ static bool judge_batches(const struct history *history, const struct prefixes *
 bool history_judge(const struct history *history, const struct history_moment *moment,
                    const struct history_view *view, char *why, size_t size)
 {
-    struct prefixes prefixes[HISTORY_SHARDS];
+    struct prefixes prefixes[HISTORY_SHARDS] = {0};
     bool good = true;
 
     for (unsigned shard = 0; shard < history->shards; shard++) {
