@@ -28,7 +28,6 @@ int pages_reserve(size_t size, void **ret_address)
     if (start > raw)
         munmap(raw, (size_t)(start - raw));
     munmap(start + size, (size_t)(raw + padded - (start + size)));
-    (void)madvise(start, size, MADV_HUGEPAGE); /* advice: fewer TLB misses where it is taken */
     *ret_address = start;
     return CASK_OK;
 }

@@ -17,6 +17,7 @@
 #define MOVE_MAX 384u  /* entries of so many homes: six each on average at most */
 #define REACH_MAX 256u /* buckets over which they are spread, but for a few */
 #define WINDOW_MAX 64u
+#define WRITABLE_STEP_BYTES ((uint64_t)64 << 20)
 #define HUGE_MIN_BYTES ((uint64_t)2 << 20)
 
 /* ---- geometry -------------------------------------------------------------------------------- */
@@ -102,6 +103,21 @@ void keydir_release(struct keydir *keydir)
     keydir->buckets = NULL;
 }
 
+/* In large steps: each waits for whatever else is done to the process's address space. */
+static int make_writable(struct keydir *keydir, uint64_t bytes)
+{
+    uint64_t wanted = min_u64(align_up(bytes, WRITABLE_STEP_BYTES), keydir->reserved_bytes);
+    int status;
+
+    if (bytes <= keydir->writable_bytes)
+        return CASK_OK;
+    status = pages_commit(keydir->buckets, (size_t)keydir->writable_bytes,
+                          (size_t)(wanted - keydir->writable_bytes));
+    if (status == CASK_OK)
+        keydir->writable_bytes = wanted;
+    return status;
+}
+
 static int commit_buckets(struct keydir *keydir, uint64_t buckets)
 {
     uint64_t bytes = align_up(buckets * BUCKET_BYTES, PAGE_BYTES);
@@ -112,7 +128,7 @@ static int commit_buckets(struct keydir *keydir, uint64_t buckets)
         return CASK_OK;
     if (bytes > keydir->reserved_bytes || !budget_take(keydir->budget, more))
         return CASK_ENOMEM;
-    status = pages_commit(keydir->buckets, (size_t)keydir->committed_bytes, (size_t)more);
+    status = make_writable(keydir, bytes);
     if (status != CASK_OK) {
         budget_give(keydir->budget, more);
         return status;

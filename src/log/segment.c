@@ -125,9 +125,6 @@ static int allocate_to(struct segment *segment, uint64_t end)
     }
     if (status != CASK_OK)
         return status;
-    if (segment->map_writable)
-        io_map_populate(segment->map, (size_t)segment->allocated,
-                        (size_t)(target - segment->allocated));
     segment->allocated = target;
     return CASK_OK;
 }
