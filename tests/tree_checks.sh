@@ -20,7 +20,7 @@ make_tree() {
     printf '/* posix */\n#include <fcntl.h>\n#include "io/io.h"\n' >"$tree/src/io/posix.c"
     printf '/* pages */\n#include <sys/mman.h>\n' >"$tree/src/base/pages.c"
     printf '/* record */\n#include "base/base.h"\n#include "log.h"\n' >"$tree/src/log/record.c"
-    printf '/* run */\n#include <lmdb.h>\n#include "log/log.h"\n' >"$tree/src/index/run.c"
+    printf '/* run */\n#include <lmdb.h>\n#include "log/log.h"\n' >"$tree/src/index/container_lmdb.c"
     printf '/* api */\n#include "caskade.h"\n#include "merge/merge.h"\n' >"$tree/src/store/api.c"
     printf '/* cli */\n#include "caskade.h"\n\n' >"$tree/cli/main.c"
     {

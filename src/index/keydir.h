@@ -40,7 +40,7 @@ struct keydir {
     _Alignas(64) uint64_t limit; /* buckets committed */
     uint64_t committed_bytes;
     uint64_t writable_bytes; /* of the reservation, at least as many */
-    uint64_t full_at; /* entries that the table takes without growing */
+    uint64_t full_at;        /* entries that the table takes without growing */
     bool has_grown;
     bool grows;                   /* since keydir_has_begun_growing() */
     _Atomic uint64_t fresh_bytes; /* where the memory of the growth under way begins */
