@@ -139,6 +139,17 @@ struct cask_options {
     uint64_t segment_bytes;          /* size at which a segment is sealed, 256 B..2 GiB; default
                                          64 MiB. May change from open to open, up to 256 MiB or the
                                          value at creation, whichever is larger (CASK_EMISMATCH) */
+    enum cask_switch merge;          /* reclaim the space of dead records in the background; default
+                                         on. cask_merge() works either way */
+    uint32_t merge_trigger_percent;  /* 1..99; default 35: merging of a shard begins when so much of
+                                         it is dead */
+    uint32_t merge_segment_percent;  /* 1..99; default 45: segments of which at least so much is
+                                         dead are merged then */
+    uint32_t merge_at_once;          /* shards that merge at the same time, 1..256; default 1 */
+    uint64_t merge_bytes_per_second; /* read and written by background merges of the whole store;
+                                         default 0: no limit */
+    uint8_t merge_from_hour;         /* background merges begin only from this full hour, local */
+    uint8_t merge_until_hour;        /* time, until this one, 0..24; default 0 and 0: at any time */
     cask_log_fn log;                 /* default: nothing is told */
     void *log_context;               /* handed to log */
 };
@@ -309,13 +320,35 @@ struct cask_stats {
     uint64_t recovered_records; /* read from unsealed tails by this open */
     uint64_t cut_bytes;         /* of torn tail that this open left out */
     uint64_t hints_rebuilt;     /* hints found missing or damaged by this open */
+    uint64_t merge_debt_bytes;  /* in segments that are due for merging */
+    uint64_t merge_read_bytes;  /* by merges since open */
+    uint64_t merge_written_bytes; /* by merges since open. Write amplification is (written_bytes +
+                                      merge_written_bytes) / written_bytes */
+    uint64_t merge_freed_bytes;   /* of segments that merges have unlinked since open */
+    uint64_t merges;              /* done since open */
+    uint64_t merges_failed;       /* since open; inputs and index are then as they were */
+    int64_t merge_last_error;     /* the status of the last one that failed; CASK_OK if none did */
 };
 
 /* Fills *stats up to stats->size, which the caller sets. CASK_OK or CASK_EINVAL. */
 CASK_API CASK_CHECKED int cask_stats(struct cask_db *db, struct cask_stats *stats);
 
+/* The same figures for one shard, 0..shards-1; disk_bytes without what all share. CASK_OK or
+ * CASK_EINVAL. */
+CASK_API CASK_CHECKED int cask_stats_shard(struct cask_db *db, uint32_t shard,
+                                           struct cask_stats *stats);
+
 /* Told as long work goes on: done of total bytes. Return non-zero to stop it. */
 typedef int (*cask_progress_fn)(void *context, uint64_t done, uint64_t total);
+
+/* Merges now, in the caller: rewrites every segment that holds dead records, whatever the merge
+ * options say, and unlinks it. Puts, gets, views and iterators go on meanwhile, on this thread's
+ * time; a view stays valid though its segment is unlinked. progress may be NULL. Needs room for the
+ * live records of one group of segments at a time (about segment_bytes). Returns CASK_OK,
+ * CASK_EREADONLY, CASK_ENOSPC, CASK_EIO, CASK_ENOMEM, CASK_EMFILE, CASK_ECORRUPT (a segment with
+ * damage was left as it is), or CASK_EBUSY if progress stopped it: what was done by then stays
+ * done, the rest is as it was. */
+CASK_API CASK_CHECKED int cask_merge(struct cask_db *db, cask_progress_fn progress, void *context);
 
 /* Reads every byte of the store as it was when the call began: segments and hints against their
  * checksums, records against the index both ways. progress may be NULL. Each problem goes to the

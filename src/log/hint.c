@@ -94,7 +94,7 @@ int hint_add(struct hint *hint, const struct record *record, uint64_t hash, uint
         hash,           record->sequence, offset, record_size(record), (uint16_t)record->key.size,
         type_of(record)};
 
-    if (record->expires_at_ms == 0)
+    if (record->expires_at_ms == 0 && record->type != RECORD_DELETE)
         hint->max_expiry = UINT64_MAX;
     hint->max_expiry = max_u64(hint->max_expiry, record->expires_at_ms);
     return add_entry(hint, &entry);

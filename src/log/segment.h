@@ -55,9 +55,22 @@ struct log_config {
 struct segment_counts {
     uint64_t live_bytes;
     uint64_t dead_bytes;
+    uint64_t tombstone_bytes; /* of the dead ones, those of tombstones */
     uint64_t records;
+    uint64_t min_sequence; /* of records; 0: none */
     uint64_t max_sequence;
+    uint64_t last_expiry; /* UINT64_MAX: a put without expiry is in it */
 };
+
+static inline void segment_counts_note(struct segment_counts *counts, uint64_t sequence,
+                                       uint64_t expiry)
+{
+    counts->records++;
+    if (counts->min_sequence == 0 || sequence < counts->min_sequence)
+        counts->min_sequence = sequence;
+    counts->max_sequence = max_u64(counts->max_sequence, sequence);
+    counts->last_expiry = max_u64(counts->last_expiry, expiry);
+}
 
 struct segment {
     uint64_t id;
@@ -81,7 +94,10 @@ struct segment {
     uint64_t sealed_checksum; /* of its bytes, where the manifest knows it */
     uint64_t clean_length;    /* what its hint at the last close covers; 0: none */
     bool in_manifest_sealed;
-    bool unlisted;         /* left out of the manifest: on its way in or out */
+    bool unlisted;       /* left out of the manifest: on its way in or out */
+    bool unmergeable;    /* damage was met in it: it stays as it is */
+    uint64_t carried_at; /* count of the shard's merges when its tombstones had to stay; 0: none */
+    struct segment *next_retired;
     bool header_damaged;   /* its records still prove themselves */
     bool synced;           /* sealed, and all of it is durable */
     uint64_t end_position; /* sealed: where it ends in the shard's count of appended bytes */

@@ -5,15 +5,16 @@
 
 #include <stdatomic.h>
 
-#include "shard/shard.h"
+#include "merge/control.h"
 
 struct worker {
     struct shard *shard;
+    struct merge_control *control;
     pthread_t thread;
     _Atomic bool started;
 };
 
-void worker_init(struct worker *worker, struct shard *shard);
+void worker_init(struct worker *worker, struct shard *shard, struct merge_control *control);
 
 /* Starts the thread unless it runs. One caller at a time. CASK_ENOMEM if no thread can be had. */
 CHECKED int worker_start(struct worker *worker);

@@ -18,12 +18,13 @@ struct loading {
 
 static void count_added(struct shard *shard, struct segment *segment, const struct loading *entry)
 {
-    segment->counts.records++;
-    segment->counts.max_sequence = max_u64(segment->counts.max_sequence, entry->sequence);
+    segment_counts_note(&segment->counts, entry->sequence, 0);
     segment->counts.live_bytes += entry->size;
     shard->counts.live_bytes += entry->size;
-    if (entry->tombstone)
+    if (entry->tombstone) {
         shard_count_dead(shard, segment, entry->size);
+        segment->counts.tombstone_bytes += entry->size;
+    }
 }
 
 /* Whether the entry's key is the old record's. Where the entry's own record is damaged, its hash
@@ -179,6 +180,7 @@ int load_hint(struct loader *loader, struct segment *segment, const struct hint 
         status = load_entry(loader, segment, &loading);
     }
     count_rest(shard, segment, hint->length - SEGMENT_HEADER_BYTES, listed);
+    segment->counts.last_expiry = hint->max_expiry == 0 ? UINT64_MAX : hint->max_expiry;
     segment->max_batch = max_u64(segment->max_batch, hint->max_batch);
     return status;
 }
@@ -197,6 +199,7 @@ int load_tail(struct loader *loader, const struct tail *tail)
         status = load_entry(loader, segment, &loading);
     }
     count_rest(shard, segment, tail->end > tail->from ? tail->end - tail->from : 0, listed);
+    segment->counts.last_expiry = max_u64(segment->counts.last_expiry, tail->hint.max_expiry);
     segment->max_batch = max_u64(segment->max_batch, tail->hint.max_batch);
     return status;
 }

@@ -78,8 +78,7 @@ static int write_tmp(struct io_dir *dir, const uint8_t *bytes, size_t size)
     return status;
 }
 
-int manifest_write(struct manifest *manifest, struct io_dir *dir,
-                   const struct log_config *config)
+int manifest_write(struct manifest *manifest, struct io_dir *dir, const struct log_config *config)
 {
     size_t size = HEADER_BYTES + (size_t)manifest->count * SEGMENT_BYTES + TRAILER_BYTES;
     uint8_t *bytes = malloc(size);

@@ -214,8 +214,7 @@ void shard_queue_for_sealing(struct shard *shard, struct segment *segment)
     shard_ask_for_work(shard, SHARD_WORK_SEAL);
 }
 
-/* Under the lock, with a next segment there. */
-static int move_on(struct shard *shard)
+int shard_move_on(struct shard *shard)
 {
     if (shard->active) {
         int status = append_seal(shard);
@@ -253,10 +252,11 @@ int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
 
         if (status != CASK_OK)
             return status;
-        if (shard->active && segment_has_room(shard->active, size, keep_headroom))
+        if (shard->active && segment_has_room(shard->active, size, keep_headroom) &&
+            shard->active->pending < shard->rotate_above)
             return CASK_OK;
         if (shard->next) {
-            status = move_on(shard);
+            status = shard_move_on(shard);
         } else {
             pthread_mutex_unlock(&shard->lock);
             status = shard_prepare(shard, size);

@@ -51,7 +51,7 @@ static int checksum_file(const struct segment *segment, uint64_t length, uint64_
     return status;
 }
 
-static int checksum_segment(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
+int shard_checksum_segment(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
 {
     if (!segment->map || !segment->sealed)
         return checksum_file(segment, length, ret_checksum);
@@ -89,7 +89,7 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
     struct hint hint;
     struct tail tail;
     uint64_t from;
-    int status = checksum_segment(segment, length, ret_checksum);
+    int status = shard_checksum_segment(segment, length, ret_checksum);
 
     if (status != CASK_OK)
         return status;

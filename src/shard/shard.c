@@ -25,6 +25,8 @@ static int init_locks(struct shard *shard)
     if (failed == 0)
         failed = pthread_mutex_init(&shard->seal_lock, NULL);
     if (failed == 0)
+        failed = pthread_mutex_init(&shard->merge_lock, NULL);
+    if (failed == 0)
         failed = pthread_mutex_init(&shard->sync_lock, NULL);
     if (failed == 0)
         failed = pthread_mutex_init(&shard->work_lock, NULL);
@@ -47,6 +49,8 @@ int shard_init(struct shard *shard, struct shard_env *env, uint32_t number,
     shard->config.shard = number;
     shard->next_sequence = 1;
     shard->next_segment = 1;
+    shard->merge_above = UINT64_MAX;
+    shard->rotate_above = UINT64_MAX;
     segments_init(&shard->segments);
     status = init_locks(shard);
     if (status == CASK_OK)
@@ -58,6 +62,12 @@ void shard_release(struct shard *shard)
 {
     if (!shard->env)
         return;
+    while (shard->retired) {
+        struct segment *segment = shard->retired;
+
+        shard->retired = segment->next_retired;
+        segment_close(segment);
+    }
     segments_release(&shard->segments);
     index_release(&shard->index);
     io_dir_close(shard->dir);
@@ -65,6 +75,7 @@ void shard_release(struct shard *shard)
     pthread_mutex_destroy(&shard->lock);
     pthread_mutex_destroy(&shard->manifest_lock);
     pthread_mutex_destroy(&shard->seal_lock);
+    pthread_mutex_destroy(&shard->merge_lock);
     pthread_mutex_destroy(&shard->sync_lock);
     pthread_mutex_destroy(&shard->work_lock);
     pthread_cond_destroy(&shard->sync_done);
@@ -225,6 +236,8 @@ int shard_drain(struct shard *shard)
         status = settle(shard, index_staged_at(index, i));
     if (status == CASK_OK)
         index_clear_stage(index);
+    if (shard->counts.dead_bytes > shard->merge_above)
+        shard_ask_for_work(shard, SHARD_WORK_MERGE);
     if (keydir_has_begun_growing(&index->keydir))
         shard_ask_for_work(shard, SHARD_WORK_POPULATE);
     if (keydir_has_grown(&index->keydir))
@@ -240,6 +253,14 @@ static void take_back(struct shard *shard)
 
     if (status != CASK_OK)
         shard_fail(shard, status, "taking back a failed write");
+}
+
+/* For the counts of a segment: tombstones never keep it. */
+static uint64_t expiry_of(const struct record *record)
+{
+    if (record->type == RECORD_DELETE)
+        return 0;
+    return record->expires_at_ms == 0 ? UINT64_MAX : record->expires_at_ms;
 }
 
 /* Appends one record, which is committed and counted, but in no index yet. */
@@ -268,8 +289,7 @@ static int append(struct shard *shard, struct record *record, uint64_t *ret_offs
     shard->counts.written_bytes += size;
     shard->counts.live_bytes += size;
     shard->active->counts.live_bytes += size;
-    shard->active->counts.records++;
-    shard->active->counts.max_sequence = record->sequence;
+    segment_counts_note(&shard->active->counts, record->sequence, expiry_of(record));
     return CASK_OK;
 }
 
@@ -377,7 +397,10 @@ static void settle_delete(struct shard *shard, const struct shard_op *op, uint64
 /* A tombstone is no data: it is dead as soon as it is written. */
 static void count_tombstone(struct shard *shard, const struct shard_op *op)
 {
-    shard_count_dead(shard, shard->active, record_stored_size(op->key.size, 0, false));
+    uint64_t size = record_stored_size(op->key.size, 0, false);
+
+    shard_count_dead(shard, shard->active, size);
+    shard->active->counts.tombstone_bytes += size;
 }
 
 int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
@@ -510,12 +533,15 @@ void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const 
     shard->counts.written_bytes += bytes;
     shard->counts.live_bytes += bytes;
     active->counts.live_bytes += bytes;
-    active->counts.records += count;
     active->counts.max_sequence = shard->next_sequence - 1;
     active->max_batch = max_u64(active->max_batch, end->number);
     for (uint32_t i = 0; i < count; i++) {
         const struct shard_op *op = &ops[order[i]];
 
+        segment_counts_note(&active->counts, shard->next_sequence - count - 1 + i,
+                            op->type == RECORD_DELETE ? 0
+                            : op->expires_at_ms == 0  ? UINT64_MAX
+                                                      : op->expires_at_ms);
         end_bytes -= record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
         publish_op(shard, op, offsets[i]);
     }

@@ -11,7 +11,7 @@
  *  6. A write is durable when `synced` has reached its position and the same holds for the shards
  *     that it depends on (batches across shards).
  *
- * Lock order: seal_lock, manifest_lock, lock; locks of several shards in ascending order of shards;
+ * Lock order: merge_lock, seal_lock, manifest_lock, lock; locks of several shards in ascending order of shards;
  * sync_lock and work_lock are leaves. No file is read, written or synced under `lock`, but for the
  * append itself, the blocks it needs, and old records that a drain or a delete proves.
  */
@@ -24,6 +24,7 @@
 #include "base/hash.h"
 #include "base/report.h"
 #include "index/index.h"
+#include "log/hint.h"
 #include "shard/manifest.h"
 #include "shard/segments.h"
 
@@ -51,7 +52,8 @@ enum shard_work {
     SHARD_WORK_SEAL = 2,
     SHARD_WORK_COLLAPSE = 4,
     SHARD_WORK_EXTEND = 8,
-    SHARD_WORK_POPULATE = 16
+    SHARD_WORK_POPULATE = 16,
+    SHARD_WORK_MERGE = 32 /* the merge layer's */
 };
 
 struct shard_counts {
@@ -63,6 +65,16 @@ struct shard_counts {
     uint64_t recovered_records;
     uint64_t cut_bytes;
     uint64_t hints_rebuilt;
+};
+
+/* What merges have done since open; changed under the lock. */
+struct merge_counts {
+    uint64_t read_bytes;
+    uint64_t written_bytes;
+    uint64_t freed_bytes;
+    uint64_t done;
+    uint64_t failed;
+    int last_error;
 };
 
 struct shard {
@@ -81,11 +93,16 @@ struct shard {
     struct index index;
     struct segments segments;
     struct shard_counts counts;
+    struct merge_counts merge_counts;
+    uint64_t merge_above;    /* dead bytes above which to ask for a merge */
+    uint64_t rotate_above;   /* length at which the active segment is left before it is full */
+    struct segment *retired; /* unlinked, but pinned by views: newest first */
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
     unsigned sealing_count;
-    pthread_mutex_t seal_lock; /* one sealer at a time; before manifest_lock */
-    uint64_t *depends_on;      /* by shard: position that must be durable there too; NULL if none */
+    pthread_mutex_t merge_lock; /* one merge or verification at a time; before seal_lock */
+    pthread_mutex_t seal_lock;  /* one sealer at a time; before manifest_lock */
+    uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
 
     pthread_mutex_t manifest_lock;
     uint64_t manifest_generation;
@@ -157,6 +174,9 @@ CHECKED int shard_make_room(struct shard *shard, uint64_t size, enum record_type
 /* Puts a segment that takes no more records in line for sealing. Under the lock. */
 void shard_queue_for_sealing(struct shard *shard, struct segment *segment);
 
+/* Leaves the active segment, sealed, for the next, which is there. Under the lock. */
+CHECKED int shard_move_on(struct shard *shard);
+
 /* Makes an empty segment for `size` bytes ready to be moved on to, unless there is one. Without the
  * lock. */
 CHECKED int shard_prepare(struct shard *shard, uint64_t size);
@@ -196,6 +216,45 @@ void shard_report_unreadable(const struct shard *shard, uint64_t location, int s
 
 bool record_is_expired(const struct record *record);
 
+/* ---- what merging needs (install.c) ---- */
+
+/* Makes a segment that no manifest lists yet, for exactly `bytes` of records. CASK_ENOSPC and the
+ * like leave nothing behind. */
+CHECKED int shard_create_output(struct shard *shard, uint64_t bytes, struct segment **ret_segment);
+void shard_discard_output(struct shard *shard, struct segment *output);
+
+/* Ends an output, makes it durable with its hint, whose entries are complete. */
+CHECKED int shard_finish_output(struct shard *shard, struct segment *output, struct hint *hint);
+
+/* Puts the outputs into the manifest in place of the inputs, in one step. From then on the inputs
+ * are no part of the store; they go with shard_retire(). A failure leaves all as it was, unless the
+ * shard has failed. */
+CHECKED int shard_install(struct shard *shard, struct segment **inputs, size_t input_count,
+                          struct segment **outputs, size_t output_count);
+
+/* Where a record was copied to. */
+struct relocation {
+    struct segment *input;
+    struct segment *output; /* NULL: the entry is dropped, its record being expired */
+    uint64_t from;
+    uint64_t to;
+    uint64_t size;
+    uint32_t tag;
+};
+
+/* Moves index entries, a few at a time under the lock. One that has changed meanwhile stays: a
+ * newer write stands. */
+void shard_relocate(struct shard *shard, const struct relocation *relocations, size_t count);
+
+/* Takes inputs out of the table and unlinks them; mappings go when the last pin does. */
+void shard_retire(struct shard *shard, struct segment **inputs, size_t count);
+
+/* Lets go of retired segments that nobody pins any more. Under merge_lock. */
+void shard_reap(struct shard *shard);
+
+/* Leaves the active segment, if it holds any record, so that it can be sealed and merged. */
+CHECKED int shard_leave_active(struct shard *shard);
+
 /* ---- durability (sync.c) ---- */
 
 /* Makes the shard durable up to position, and whatever it depends on in other shards. */
@@ -218,12 +277,23 @@ void shard_do_work(struct shard *shard, unsigned work);
  * too. */
 CHECKED int shard_seal_waiting(struct shard *shard, bool in_background);
 
+/* The checksum of the first bytes of a segment. */
+CHECKED int shard_checksum_segment(const struct segment *segment, uint64_t length,
+                                   uint64_t *ret_checksum);
+
 /* Seals what waits for it, makes all durable, writes the hint of the active segment. */
 CHECKED int shard_close(struct shard *shard);
 
 static inline unsigned shard_work_due(const struct shard *shard)
 {
     return atomic_load_explicit(&shard->work, memory_order_relaxed);
+}
+/* Takes those of the bits off the list that are on it. */
+static inline unsigned shard_take_work(struct shard *shard, unsigned bits)
+{
+    return (shard_work_due(shard) & bits) == 0
+               ? 0
+               : atomic_fetch_and_explicit(&shard->work, ~bits, memory_order_relaxed) & bits;
 }
 void shard_ask_for_work(struct shard *shard, enum shard_work work);
 

@@ -1,6 +1,7 @@
 /* The public calls: the only place that checks what users pass. Below, a wrong argument is a
  * bug. */
 #include "store/batch.h"
+#include "store/compact.h"
 #include "store/iter.h"
 #include "store/lookup.h"
 #include "store/stats.h"
@@ -243,6 +244,21 @@ int cask_stats(struct cask_db *db, struct cask_stats *stats)
     if (!usable(db) || !stats || stats->size < sizeof stats->size || stats->size > sizeof *stats)
         return CASK_EINVAL;
     return stats_collect(db, stats);
+}
+
+int cask_stats_shard(struct cask_db *db, uint32_t shard, struct cask_stats *stats)
+{
+    if (!usable(db) || !stats || stats->size < sizeof stats->size || stats->size > sizeof *stats ||
+        shard >= db->env.shard_count)
+        return CASK_EINVAL;
+    return stats_collect_shard(db, shard, stats);
+}
+
+int cask_merge(struct cask_db *db, cask_progress_fn progress, void *context)
+{
+    if (!usable(db))
+        return CASK_EINVAL;
+    return db->env.read_only ? CASK_EREADONLY : compact_store(db, progress, context);
 }
 
 int cask_verify(struct cask_db *db, cask_progress_fn progress, void *context)

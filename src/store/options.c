@@ -8,6 +8,9 @@
 #define SEGMENT_DEFAULT ((uint64_t)64 << 20)
 #define SEGMENT_MIN ((uint64_t)256)
 #define SEGMENT_MAX ((uint64_t)2 << 30)
+#define MERGE_TRIGGER_DEFAULT 35u
+#define MERGE_SEGMENT_DEFAULT 45u
+#define MERGE_AT_ONCE_DEFAULT 1u
 #define INTERVAL_DEFAULT_MS 1000u
 #define INTERVAL_MAX_MS 3600000u
 
@@ -29,6 +32,8 @@ static const char *bad_enum(const struct cask_options *options)
         return "verify_reads is not one of its values";
     if ((unsigned)options->create > CASK_CREATE_NEW)
         return "create is not one of its values";
+    if ((unsigned)options->merge > CASK_SWITCH_OFF)
+        return "merge is not one of its values";
     return NULL;
 }
 
@@ -48,10 +53,28 @@ static const char *bad_number(const struct cask_options *options)
         return "sync_interval_ms must be at most 3,600,000";
     if (options->sync_interval_ms != 0 && options->sync_mode != CASK_SYNC_INTERVAL)
         return "sync_interval_ms goes with CASK_SYNC_INTERVAL only";
+    if (options->merge_trigger_percent > 99 || options->merge_segment_percent > 99)
+        return "merge_trigger_percent and merge_segment_percent must be at most 99";
+    if (options->merge_at_once > SHARDS_MAX)
+        return "merge_at_once must be at most 256";
+    if (options->merge_from_hour > 24 || options->merge_until_hour > 24)
+        return "merge_from_hour and merge_until_hour must be at most 24";
     if (options->read_only &&
         (options->create == CASK_CREATE_IF_MISSING || options->create == CASK_CREATE_NEW))
         return "a store cannot be created by a read-only open";
     return NULL;
+}
+
+static void fill_merge(struct cask_options *filled)
+{
+    if (filled->merge == CASK_SWITCH_DEFAULT)
+        filled->merge = CASK_SWITCH_ON;
+    if (filled->merge_trigger_percent == 0)
+        filled->merge_trigger_percent = MERGE_TRIGGER_DEFAULT;
+    if (filled->merge_segment_percent == 0)
+        filled->merge_segment_percent = MERGE_SEGMENT_DEFAULT;
+    if (filled->merge_at_once == 0)
+        filled->merge_at_once = MERGE_AT_ONCE_DEFAULT;
 }
 
 int options_fill(const struct cask_options *options, const struct reporter *reporter,
@@ -85,6 +108,7 @@ int options_fill(const struct cask_options *options, const struct reporter *repo
         filled.index_memory = INDEX_MEMORY_DEFAULT;
     if (filled.segment_bytes == 0)
         filled.segment_bytes = SEGMENT_DEFAULT;
+    fill_merge(&filled);
     *ret_filled = filled;
     return CASK_OK;
 }

@@ -6,4 +6,6 @@
 
 CHECKED int stats_collect(struct cask_db *db, struct cask_stats *ret_stats);
 
+CHECKED int stats_collect_shard(struct cask_db *db, uint32_t shard, struct cask_stats *ret_stats);
+
 #endif

@@ -19,6 +19,7 @@ static void release(struct cask_db *db)
         shard_release(&db->shards[i]);
     free(db->shards);
     free(db->workers);
+    merge_control_release(&db->merging);
     directory_close(db);
     if (db->fork_mark)
         pages_fork_unmark(db->fork_mark);
@@ -136,10 +137,27 @@ static int probe_allocation(struct cask_db *db, const struct cask_options *optio
     return status == CASK_ENOSPC ? CASK_OK : status;
 }
 
-static int make_shards(struct cask_db *db)
+static int start_control(struct cask_db *db, const struct cask_options *options)
+{
+    struct merge_settings settings = {.automatic = options->merge == CASK_SWITCH_ON &&
+                                                   !options->read_only,
+                                      .trigger_percent = options->merge_trigger_percent,
+                                      .segment_percent = options->merge_segment_percent,
+                                      .at_once = options->merge_at_once,
+                                      .bytes_per_second = options->merge_bytes_per_second,
+                                      .from_hour = options->merge_from_hour,
+                                      .until_hour = options->merge_until_hour};
+
+    return merge_control_init(&db->merging, &db->env, &settings);
+}
+
+static int make_shards(struct cask_db *db, const struct cask_options *options)
 {
     uint32_t count = db->env.shard_count;
-    int status = CASK_OK;
+    int status = start_control(db, options);
+
+    if (status != CASK_OK)
+        return status;
 
     db->shards = aligned_alloc(64, align_up(count * sizeof *db->shards, 64));
     db->workers = calloc(count, sizeof *db->workers);
@@ -150,7 +168,7 @@ static int make_shards(struct cask_db *db)
     db->env.shards = db->shards;
     for (uint32_t i = 0; status == CASK_OK && i < count; i++) {
         status = shard_init(&db->shards[i], &db->env, i, &db->config);
-        worker_init(&db->workers[i], &db->shards[i]);
+        worker_init(&db->workers[i], &db->shards[i], &db->merging);
     }
     return status;
 }
@@ -248,6 +266,8 @@ static int recover(struct cask_db *db)
     for (uint32_t i = 0; i < count; i++)
         recover_release(&crew.recoveries[i]);
     free(crew.recoveries);
+    for (uint32_t i = 0; status == CASK_OK && i < count; i++)
+        merge_arm(&db->merging, &db->shards[i]);
     return status;
 }
 
@@ -354,7 +374,7 @@ static int open_once(const char *path, const struct cask_options *options, struc
         status = probe_allocation(db, options);
     }
     if (status == CASK_OK)
-        status = make_shards(db);
+        status = make_shards(db, options);
     *ret_recovering = status == CASK_OK;
     if (status == CASK_OK)
         status = recover(db);

@@ -24,6 +24,7 @@ struct cask_db {
     struct log_config config;
     struct shard *shards;
     struct worker *workers;
+    struct merge_control merging;
     pthread_mutex_t workers_lock;
     struct io_dir *dir;
     struct io_file *lock;

@@ -430,7 +430,9 @@ int verify_store(struct cask_db *db, cask_progress_fn progress, void *context)
     check.total = bytes_to_check(db);
     for (uint32_t i = 0; status == CASK_OK && i < db->env.shard_count; i++) {
         check.shard = &db->shards[i];
+        pthread_mutex_lock(&check.shard->merge_lock);
         status = check_shard(&check);
+        pthread_mutex_unlock(&check.shard->merge_lock);
     }
     free(check.missing.items);
     free(check.tombstones.items);

@@ -1,0 +1,505 @@
+#include "merge/control.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/thread.h"
+#include "merge/plan.h"
+
+#define LEAST_DEAD_BYTES ((uint64_t)1 << 20)
+#define OUTPUT_MIN_BYTES ((uint64_t)4 << 20)
+#define PART_OF_LIVE                                                                               \
+    8u /* a segment of a shard with dead records is about so much of its live ones */
+#define PAUSE_MAX_MS 100u
+
+int merge_control_init(struct merge_control *control, struct shard_env *env,
+                       const struct merge_settings *settings)
+{
+    memset(control, 0, sizeof *control);
+    control->env = env;
+    control->settings = *settings;
+    return pthread_mutex_init(&control->lock, NULL) == 0 ? CASK_OK : CASK_ENOMEM;
+}
+
+void merge_control_release(struct merge_control *control)
+{
+    if (control->env)
+        pthread_mutex_destroy(&control->lock);
+    control->env = NULL;
+}
+
+/* ---- figures --------------------------------------------------------------------------------- */
+
+/* The segments of a shard with their figures. */
+struct survey {
+    struct segment **segments;
+    struct plan_segment *figures;
+    enum plan_choice *choices;
+    size_t count;
+    uint64_t live_bytes;
+    uint64_t dead_bytes;
+};
+
+static void survey_release(struct survey *survey)
+{
+    free(survey->segments);
+    free(survey->figures);
+    free(survey->choices);
+}
+
+static struct plan_segment figures_of(const struct shard *shard, const struct segment *segment)
+{
+    const struct segment_counts *counts = &segment->counts;
+    bool stay = segment->carried_at != 0 &&
+                shard->merge_counts.done - segment->carried_at < PART_OF_LIVE;
+    uint64_t dead = counts->dead_bytes;
+
+    if (segment->sealed) /* the seal itself is no gain */
+        dead -= min_u64(dead, SEGMENT_SEAL_BYTES);
+    return (struct plan_segment){.live_bytes = counts->live_bytes,
+                                 .dead_bytes = dead,
+                                 .tombstone_bytes = min_u64(counts->tombstone_bytes, dead),
+                                 .min_sequence = counts->min_sequence,
+                                 .max_sequence = counts->max_sequence,
+                                 .last_expiry = counts->last_expiry,
+                                 .mergeable = segment->in_manifest_sealed && !segment->unlisted &&
+                                              !segment->unmergeable && !segment->header_damaged,
+                                 .tombstones_stay = stay};
+}
+
+static int survey_make(struct shard *shard, struct survey *survey)
+{
+    size_t room;
+
+    memset(survey, 0, sizeof *survey);
+    pthread_mutex_lock(&shard->lock);
+    room = (size_t)shard->segments.count + 1;
+    survey->segments = malloc(room * sizeof(struct segment *));
+    survey->figures = malloc(room * sizeof *survey->figures);
+    survey->choices = malloc(room * sizeof *survey->choices);
+    if (survey->segments && survey->figures && survey->choices) {
+        struct segment *segment = segments_at_or_after(&shard->segments, 0);
+
+        for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
+            survey->segments[survey->count] = segment;
+            survey->figures[survey->count++] = figures_of(shard, segment);
+        }
+    }
+    survey->live_bytes = shard->counts.live_bytes;
+    survey->dead_bytes = shard->counts.dead_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    if (survey->segments && survey->figures && survey->choices)
+        return CASK_OK;
+    survey_release(survey);
+    return CASK_ENOMEM;
+}
+
+/* Large shards merge segment by segment; in a small one a whole segment would be most of it. */
+static uint64_t part_bytes(const struct shard *shard, uint64_t live_bytes)
+{
+    uint64_t part = max_u64(live_bytes / PART_OF_LIVE, OUTPUT_MIN_BYTES);
+
+    return min_u64(part, shard->config.segment_bytes);
+}
+
+static struct plan_limits limits_for(const struct merge_control *control, const struct shard *shard,
+                                     const struct survey *survey)
+{
+    uint64_t part = part_bytes(shard, survey->live_bytes);
+
+    return (struct plan_limits){
+        .trigger_percent = control->settings.trigger_percent,
+        .segment_percent = control->settings.segment_percent,
+        .copy_bytes = part,
+        .small_bytes = part / PART_OF_LIVE,
+        .least_bytes = min_u64(LEAST_DEAD_BYTES, shard->config.segment_bytes / 2),
+        .now_ms = io_clock_ms()};
+}
+
+uint64_t merge_debt(struct merge_control *control, struct shard *shard)
+{
+    struct survey survey;
+    struct plan_limits limits;
+    struct plan plan;
+
+    if (survey_make(shard, &survey) != CASK_OK)
+        return 0;
+    limits = limits_for(control, shard, &survey);
+    plan_make(survey.figures, survey.count, &limits, survey.choices, &plan);
+    survey_release(&survey);
+    return plan.debt_bytes;
+}
+
+/* ---- when ------------------------------------------------------------------------------------ */
+
+bool merge_is_within(unsigned from_hour, unsigned until_hour, unsigned hour)
+{
+    if (from_hour == until_hour)
+        return true;
+    if (from_hour < until_hour)
+        return hour >= from_hour && hour < until_hour;
+    return hour >= from_hour || hour < until_hour;
+}
+
+static bool is_the_hour(const struct merge_control *control)
+{
+    time_t now = (time_t)(io_clock_ms() / 1000);
+    struct tm local;
+
+    return localtime_r(&now, &local) == NULL ||
+           merge_is_within(control->settings.from_hour, control->settings.until_hour,
+                           (unsigned)local.tm_hour);
+}
+
+void merge_arm(const struct merge_control *control, struct shard *shard)
+{
+    if (control->settings.automatic && !control->env->read_only)
+        shard->merge_above = min_u64(LEAST_DEAD_BYTES, shard->config.segment_bytes / 2);
+}
+
+/* Asks again when so much more is dead that the answer may be another. */
+static void rearm(struct shard *shard, const struct plan_limits *limits, bool failed)
+{
+    unsigned trigger = limits->trigger_percent;
+    uint64_t due;
+    uint64_t more;
+
+    pthread_mutex_lock(&shard->lock);
+    due = shard->counts.live_bytes / (100 - trigger) * trigger;
+    more = max_u64(limits->least_bytes, shard->counts.live_bytes / (failed ? 16 : 64));
+    shard->merge_above = max_u64(due, shard->counts.dead_bytes + more);
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* A shard of which much is dead writes smaller segments: what is in the active one cannot be
+ * merged. */
+static void set_rotation(struct shard *shard, const struct plan_limits *limits)
+{
+    pthread_mutex_lock(&shard->lock);
+    shard->rotate_above = UINT64_MAX;
+    if (shard->counts.dead_bytes / 100 * (200 - limits->trigger_percent) >=
+            shard->counts.live_bytes / 100 * limits->trigger_percent &&
+        shard->counts.dead_bytes >= limits->least_bytes)
+        shard->rotate_above = max_u64(part_bytes(shard, shard->counts.live_bytes),
+                                      SEGMENT_HEADER_BYTES + 1);
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* ---- background merges ----------------------------------------------------------------------- */
+
+static bool take_place(struct merge_control *control, struct shard *shard)
+{
+    bool taken;
+
+    pthread_mutex_lock(&control->lock);
+    taken = control->running < control->settings.at_once;
+    control->running += taken;
+    control->waiting[shard->number] = !taken;
+    pthread_mutex_unlock(&control->lock);
+    return taken;
+}
+
+static void leave_place(struct merge_control *control)
+{
+    struct shard *next = NULL;
+
+    pthread_mutex_lock(&control->lock);
+    control->running--;
+    for (uint32_t i = 0; !next && i < control->env->shard_count; i++) {
+        if (!control->waiting[i])
+            continue;
+        control->waiting[i] = false;
+        next = &control->env->shards[i];
+    }
+    pthread_mutex_unlock(&control->lock);
+    if (next)
+        shard_ask_for_work(next, SHARD_WORK_MERGE);
+}
+
+/* Takes bytes out of the bucket; how long to wait until there are any more. */
+static uint64_t take_tokens(struct merge_control *control, uint64_t bytes)
+{
+    uint64_t rate = control->settings.bytes_per_second;
+    uint64_t now = io_monotonic_ms();
+    uint64_t wait = 0;
+
+    pthread_mutex_lock(&control->lock);
+    if (control->filled_ms == 0)
+        control->filled_ms = now;
+    if (now > control->filled_ms) {
+        control->tokens = min_u64(control->tokens + (now - control->filled_ms) * rate / 1000,
+                                  max_u64(rate / 10, 1));
+        control->filled_ms = now;
+    }
+    if (control->tokens >= bytes) {
+        control->tokens -= bytes;
+    } else { /* the debt is paid by waiting, in line with whoever came before */
+        control->filled_ms += (bytes - control->tokens) * 1000 / rate;
+        control->tokens = 0;
+        wait = control->filled_ms - now;
+    }
+    pthread_mutex_unlock(&control->lock);
+    return wait;
+}
+
+static bool is_stopping(struct shard *shard)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&shard->work_lock);
+    stopping = shard->stopping;
+    pthread_mutex_unlock(&shard->work_lock);
+    return stopping;
+}
+
+struct background {
+    struct merge_control *control;
+    struct shard *shard;
+};
+
+/* Between two pieces of a merge: the shard's other work, the rate, and whether to stop. */
+static int pace_background(void *context, uint64_t bytes)
+{
+    struct background *background = context;
+    struct shard *shard = background->shard;
+    unsigned due = shard_take_work(shard, ~(unsigned)SHARD_WORK_MERGE);
+    uint64_t wait = 0;
+
+    if (due != 0)
+        shard_do_work(shard, due);
+    if (background->control->settings.bytes_per_second != 0)
+        wait = take_tokens(background->control, bytes);
+    while (wait > 0 && !is_stopping(shard)) {
+        uint64_t now = min_u64(wait, PAUSE_MAX_MS);
+        struct timespec pause = {0, (long)now * 1000000};
+
+        nanosleep(&pause, NULL);
+        wait -= now;
+    }
+    return is_stopping(shard) ? CASK_EBUSY : CASK_OK;
+}
+
+static size_t chosen(const struct survey *survey, bool drops_only, struct segment **ret_inputs)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < survey->count; i++)
+        if (survey->choices[i] == PLAN_DROP || (survey->choices[i] == PLAN_MERGE && !drops_only))
+            ret_inputs[count++] = survey->segments[i];
+    return count;
+}
+
+/* With too little room for copies, what is wholly dead can go all the same. */
+static int merge_chosen(struct shard *shard, const struct survey *survey, uint64_t output_bytes,
+                        const struct merge_pace *pace)
+{
+    struct segment **inputs = malloc((survey->count + 1) * sizeof(struct segment *));
+    size_t all;
+    size_t dropped;
+    int status;
+
+    if (!inputs)
+        return CASK_ENOMEM;
+    all = chosen(survey, false, inputs);
+    status = merge_segments(shard, inputs, all, output_bytes, pace);
+    if (status == CASK_ENOSPC) {
+        dropped = chosen(survey, true, inputs);
+        if (dropped > 0 && dropped < all)
+            status = merge_segments(shard, inputs, dropped, output_bytes, pace);
+    }
+    free(inputs);
+    return status;
+}
+
+static void tell(struct shard *shard, int status)
+{
+    report(&shard->env->reporter, CASK_LOG_WARNING, "%s/shard-%03u: merging failed (%s)",
+           shard->env->path, (unsigned)shard->number, cask_strerror(status));
+}
+
+/* One round: false when there is nothing more to do for now. */
+static bool merge_some(struct merge_control *control, struct shard *shard,
+                       const struct merge_pace *pace)
+{
+    struct survey survey;
+    struct plan_limits limits;
+    struct plan plan;
+    bool more = false;
+    int status = CASK_OK;
+
+    if (atomic_load(&shard->failed) != CASK_OK || survey_make(shard, &survey) != CASK_OK)
+        return false;
+    limits = limits_for(control, shard, &survey);
+    plan_make(survey.figures, survey.count, &limits, survey.choices, &plan);
+    if (plan.merged + plan.dropped > 0) {
+        status = merge_chosen(shard, &survey, limits.copy_bytes, pace);
+        more = status == CASK_OK;
+    }
+    if (status != CASK_OK && status != CASK_EBUSY)
+        tell(shard, status);
+    set_rotation(shard, &limits);
+    if (!more)
+        rearm(shard, &limits, status != CASK_OK);
+    survey_release(&survey);
+    return more;
+}
+
+static void *run_background(void *argument)
+{
+    struct background *background = argument;
+    struct shard *shard = background->shard;
+    struct merge_pace pace = {pace_background, background};
+
+    /* Whoever holds it verifies the shard or merges all of it. */
+    if (pthread_mutex_trylock(&shard->merge_lock) != 0)
+        return NULL;
+    shard_reap(shard);
+    while (!is_stopping(shard) && merge_some(background->control, shard, &pace))
+        ;
+    pthread_mutex_unlock(&shard->merge_lock);
+    return NULL;
+}
+
+bool merge_automatically(struct merge_control *control, struct shard *shard)
+{
+    struct background background = {control, shard};
+
+    if (!control->settings.automatic)
+        return false;
+    if (!is_the_hour(control))
+        return true;
+    if (!take_place(control, shard))
+        return false;
+    thread_run_nice(run_background, &background);
+    leave_place(control);
+    return false;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+/* Something is gained by it, now that all older segments have been merged. */
+static bool is_worth_it(const struct plan_segment *figures, uint64_t now_ms)
+{
+    uint64_t dead = figures->dead_bytes - (figures->tombstones_stay ? figures->tombstone_bytes : 0);
+
+    return figures->mergeable && (dead > 0 || figures->last_expiry <= now_ms);
+}
+
+/* The next group in the order of age, from *at on. */
+static size_t next_group(const struct survey *survey, const size_t *order, uint64_t copy_bytes,
+                         size_t *at, struct segment **ret_inputs)
+{
+    uint64_t now_ms = io_clock_ms();
+    uint64_t copied = 0;
+    size_t count = 0;
+
+    for (; *at < survey->count; (*at)++) {
+        const struct plan_segment *figures = &survey->figures[order[*at]];
+
+        if (!is_worth_it(figures, now_ms))
+            continue;
+        if (count > 0 && copied + figures->live_bytes > copy_bytes)
+            break;
+        copied += figures->live_bytes;
+        ret_inputs[count++] = survey->segments[order[*at]];
+    }
+    return count;
+}
+
+/* By insertion: nearly all of them are in order. Outputs of merges are older than their ids. */
+static void order_by_age(const struct survey *survey, size_t *order)
+{
+    for (size_t i = 0; i < survey->count; i++) {
+        size_t at = i;
+
+        for (; at > 0 &&
+               survey->figures[order[at - 1]].min_sequence > survey->figures[i].min_sequence;
+             at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+    }
+}
+
+static int seal_everything(struct shard *shard)
+{
+    bool dead;
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->lock);
+    status = shard_drain(shard);
+    dead = shard->active && shard->active->counts.dead_bytes > 0;
+    pthread_mutex_unlock(&shard->lock);
+    if (status == CASK_OK && dead)
+        status = shard_leave_active(shard);
+    return status == CASK_OK ? shard_seal_waiting(shard, false) : status;
+}
+
+static int merge_groups(struct shard *shard, const struct survey *survey,
+                        const struct merge_pace *pace)
+{
+    struct segment **inputs = malloc((survey->count + 1) * sizeof(struct segment *));
+    size_t *order = malloc((survey->count + 1) * sizeof *order);
+    size_t at = 0;
+    size_t count;
+    int status = inputs && order ? CASK_OK : CASK_ENOMEM;
+    int damaged = CASK_OK;
+
+    if (status == CASK_OK)
+        order_by_age(survey, order);
+    while (status == CASK_OK &&
+           (count = next_group(survey, order, shard->config.segment_bytes, &at, inputs)) > 0) {
+        status = merge_segments(shard, inputs, count, shard->config.segment_bytes, pace);
+        if (status == CASK_ECORRUPT) { /* the rest of the store can still be merged */
+            damaged = status;
+            status = CASK_OK;
+        }
+    }
+    free(order);
+    free(inputs);
+    return status == CASK_OK ? damaged : status;
+}
+
+int merge_all(struct shard *shard, const struct merge_pace *pace)
+{
+    struct survey survey;
+    bool exists;
+    int status;
+
+    pthread_mutex_lock(&shard->merge_lock);
+    shard_reap(shard);
+    pthread_mutex_lock(&shard->manifest_lock);
+    exists = shard->dir != NULL;
+    pthread_mutex_unlock(&shard->manifest_lock);
+    status = atomic_load(&shard->failed);
+    if (status == CASK_OK && exists)
+        status = seal_everything(shard);
+    if (status == CASK_OK && exists) {
+        status = survey_make(shard, &survey);
+        if (status == CASK_OK) {
+            status = merge_groups(shard, &survey, pace);
+            survey_release(&survey);
+        }
+    }
+    shard_reap(shard);
+    pthread_mutex_unlock(&shard->merge_lock);
+    return status;
+}
+
+uint64_t merge_all_bytes(struct shard *shard)
+{
+    uint64_t now_ms = io_clock_ms();
+    struct survey survey;
+    uint64_t sum = 0;
+
+    if (survey_make(shard, &survey) != CASK_OK)
+        return 0;
+    for (size_t i = 0; i < survey.count; i++) {
+        struct plan_segment figures = survey.figures[i];
+
+        figures.mergeable = true; /* the active segment is sealed for it */
+        if (is_worth_it(&figures, now_ms))
+            sum += figures.live_bytes + figures.dead_bytes;
+    }
+    survey_release(&survey);
+    return sum;
+}

@@ -1,0 +1,196 @@
+#include "merge/merge.h"
+
+#include <stdlib.h>
+
+#include "merge/merge_internal.h"
+#include "shard/tail.h"
+
+int merge_pause(struct merge *merge, uint64_t bytes)
+{
+    return merge->pace && merge->pace->fn ? merge->pace->fn(merge->pace->context, bytes) : CASK_OK;
+}
+
+/* ---- inputs ---------------------------------------------------------------------------------- */
+
+/* The hint of an input, made anew from its bytes where the file is missing or damaged. */
+static int read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint)
+{
+    struct shard *shard = merge->shard;
+    uint64_t length = segment_tail(input);
+    struct tail tail;
+    int status = hint_read(shard->dir, &shard->config, input->id, ret_hint);
+
+    if (status == CASK_OK &&
+        (ret_hint->length != length || ret_hint->data_checksum != input->sealed_checksum)) {
+        hint_release(ret_hint);
+        status = CASK_ECORRUPT;
+    }
+    if (status == CASK_OK || (status != CASK_NOTFOUND && status != CASK_ECORRUPT))
+        return status;
+    status = tail_read(shard, input, SEGMENT_HEADER_BYTES, length, length, true, &tail);
+    if (status != CASK_OK)
+        return status;
+    if (tail.damaged || tail.bad_bytes > 0) {
+        input->unmergeable = true;
+        tail_release(&tail);
+        return CASK_ECORRUPT;
+    }
+    hint_init(ret_hint, input->id);
+    status = hint_take_over(ret_hint, &tail.hint);
+    if (status != CASK_OK)
+        hint_release(ret_hint);
+    tail_release(&tail);
+    return status;
+}
+
+static int read_hints(struct merge *merge)
+{
+    int status = CASK_OK;
+
+    merge->hints = calloc(merge->input_count + 1, sizeof *merge->hints);
+    if (!merge->hints)
+        return CASK_ENOMEM;
+    for (size_t i = 0; status == CASK_OK && i < merge->input_count; i++) {
+        status = read_hint(merge, merge->inputs[i], &merge->hints[i]);
+        merge->read_bytes += merge->hints[i].file_bytes;
+    }
+    return status;
+}
+
+static void release(struct merge *merge)
+{
+    for (size_t i = 0; merge->hints && i < merge->input_count; i++)
+        hint_release(&merge->hints[i]);
+    for (size_t i = 0; i < merge->output_count; i++)
+        hint_release(&merge->output_hints[i]);
+    pages_free(merge->survivors, merge->survivor_room * sizeof *merge->survivors);
+    free(merge->relocations);
+    free(merge->hints);
+    free(merge->outputs);
+    free(merge->output_hints);
+}
+
+/* ---- the order of things --------------------------------------------------------------------- */
+
+/* All entries that lead into the inputs are in the keydir then, not in the stage. */
+static int drain(struct shard *shard)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    status = shard_drain(shard);
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+/* What replaced the dead records may be in the page cache only. */
+static int make_durable(struct shard *shard)
+{
+    uint64_t position;
+
+    pthread_mutex_lock(&shard->lock);
+    position = shard->position;
+    pthread_mutex_unlock(&shard->lock);
+    return shard_make_durable(shard, position);
+}
+
+static bool adds_up(const struct merge *merge)
+{
+    return merge->records_in == merge->survivor_count + merge->records_dead;
+}
+
+static int list_relocations(struct merge *merge)
+{
+    struct shard *shard = merge->shard;
+
+    merge->relocations = malloc((merge->survivor_count + 1) * sizeof *merge->relocations);
+    if (!merge->relocations)
+        return CASK_ENOMEM;
+    for (size_t i = 0; i < merge->survivor_count; i++) {
+        const struct survivor *survivor = &merge->survivors[i];
+        struct segment *input = merge->inputs[survivor->input];
+
+        if (survivor->fate == FATE_TOMBSTONE)
+            continue; /* no entry leads to it */
+        merge->relocations[merge->relocation_count++] = (struct relocation){
+            .input = input,
+            .output = survivor->fate == FATE_KEEP ? survivor->output : NULL,
+            .from = location_make(input->id, survivor->offset, shard->config.offset_bits),
+            .to = survivor->to,
+            .size = survivor->size,
+            .tag = survivor->tag};
+    }
+    return CASK_OK;
+}
+
+static void note_tombstones(struct merge *merge)
+{
+    struct shard *shard = merge->shard;
+
+    for (size_t i = 0; merge->carries_tombstones && i < merge->output_count; i++)
+        merge->outputs[i]->carried_at = shard->merge_counts.done + 1;
+}
+
+/* From the installation on there is no way back: what may fail comes before it. */
+static int run(struct merge *merge)
+{
+    struct shard *shard = merge->shard;
+    int status = drain(shard);
+
+    if (status == CASK_OK)
+        status = read_hints(merge);
+    if (status == CASK_OK)
+        status = merge_sift(merge);
+    if (status == CASK_OK && !adds_up(merge))
+        status = CASK_ECORRUPT;
+    if (status == CASK_OK)
+        status = merge_copy(merge);
+    if (status == CASK_OK)
+        status = make_durable(shard);
+    if (status == CASK_OK)
+        status = list_relocations(merge);
+    if (status == CASK_OK)
+        status = shard_install(shard, merge->inputs, merge->input_count, merge->outputs,
+                               merge->output_count);
+    return status;
+}
+
+static void count(struct merge *merge, int status)
+{
+    struct shard *shard = merge->shard;
+
+    pthread_mutex_lock(&shard->lock);
+    shard->merge_counts.read_bytes += merge->read_bytes;
+    shard->merge_counts.written_bytes += merge->written_bytes;
+    if (status == CASK_OK) {
+        shard->merge_counts.done++;
+    } else if (status != CASK_EBUSY) {
+        shard->merge_counts.failed++;
+        shard->merge_counts.last_error = status;
+    }
+    pthread_mutex_unlock(&shard->lock);
+}
+
+int merge_segments(struct shard *shard, struct segment **inputs, size_t input_count,
+                   uint64_t output_bytes, const struct merge_pace *pace)
+{
+    struct merge merge = {.shard = shard,
+                          .inputs = inputs,
+                          .input_count = input_count,
+                          .pace = pace,
+                          .now_ms = io_clock_ms(),
+                          .output_bytes = output_bytes};
+    int status = run(&merge);
+
+    if (status == CASK_OK) {
+        note_tombstones(&merge);
+        shard_relocate(shard, merge.relocations, merge.relocation_count);
+        shard_retire(shard, inputs, input_count);
+    } else {
+        for (size_t i = 0; i < merge.output_count; i++)
+            shard_discard_output(shard, merge.outputs[i]);
+    }
+    count(&merge, status);
+    release(&merge);
+    return status;
+}

@@ -1,0 +1,287 @@
+/* Which records of the inputs are kept. */
+#include <stdlib.h>
+
+#include "merge/merge_internal.h"
+
+#define CANDIDATES 8u
+#define SURVIVORS_MIN 256u
+#define PACE_ENTRIES 65536u
+#define HINT_ENTRY_COST 25u
+
+/* ---- survivors ------------------------------------------------------------------------------- */
+
+static int add_survivor(struct merge *merge, const struct survivor *survivor)
+{
+    if (merge->survivor_count == merge->survivor_room) {
+        size_t room = merge->survivor_room == 0 ? SURVIVORS_MIN : merge->survivor_room * 2;
+        void *grown = merge->survivors;
+        int status = pages_resize(&grown, merge->survivor_room * sizeof *survivor,
+                                  room * sizeof *survivor);
+
+        if (status != CASK_OK)
+            return status;
+        merge->survivors = grown;
+        merge->survivor_room = room;
+    }
+    merge->survivors[merge->survivor_count++] = *survivor;
+    return CASK_OK;
+}
+
+/* The index is asked in the order of its own buckets. */
+static bool is_indexed(const struct merge *merge, uint32_t tag, uint64_t location)
+{
+    uint64_t locations[CANDIDATES];
+    unsigned found = keydir_find(&merge->shard->index.keydir, tag, locations, CANDIDATES);
+
+    for (unsigned i = 0; i < found && i < CANDIDATES; i++)
+        if (locations[i] == location)
+            return true;
+    return found > CANDIDATES; /* kept on doubt */
+}
+
+/* Expiry is not in the hint: the record says. One that cannot be read is met again by the copy. */
+static bool is_expired(const struct merge *merge, const struct segment *input, uint64_t location,
+                       uint8_t type)
+{
+    struct record_buffer buffer;
+    struct found found;
+    bool expired;
+
+    if (!(type & RECORD_EXPIRES))
+        return false;
+    if (input->counts.last_expiry <= merge->now_ms)
+        return true;
+    record_buffer_init(&buffer);
+    expired = shard_read_at(merge->shard, location, &buffer, &found) == CASK_OK &&
+              found.record.expires_at_ms != 0 && found.record.expires_at_ms <= merge->now_ms;
+    record_buffer_release(&buffer);
+    return expired;
+}
+
+static int sift_entry(struct merge *merge, uint32_t input, const struct hint_entry *entry)
+{
+    const struct shard *shard = merge->shard;
+    uint64_t location = location_make(merge->inputs[input]->id, entry->offset,
+                                      shard->config.offset_bits);
+    struct survivor survivor = {.hash = entry->hash,
+                                .sequence = entry->sequence,
+                                .offset = entry->offset,
+                                .size = entry->size,
+                                .input = input,
+                                .tag = hash_tag(entry->hash, shard->env->shard_bits)};
+
+    merge->records_in++;
+    if ((entry->type & RECORD_TYPE_MASK) == RECORD_DELETE) {
+        survivor.fate = FATE_TOMBSTONE;
+    } else if (!is_indexed(merge, survivor.tag, location)) {
+        merge->records_dead++;
+        return CASK_OK;
+    } else {
+        survivor.fate = is_expired(merge, merge->inputs[input], location, entry->type)
+                            ? FATE_EXPIRED
+                            : FATE_KEEP;
+    }
+    return add_survivor(merge, &survivor);
+}
+
+static int sift_input(struct merge *merge, uint32_t input)
+{
+    const struct hint *hint = &merge->hints[input];
+    int status = CASK_OK;
+
+    for (uint64_t i = 0; status == CASK_OK && i < hint->count; i++) {
+        struct hint_entry entry = hint_entry_of(hint, i);
+        struct epoch_guard guard = epoch_enter(&merge->shard->env->epoch);
+
+        status = sift_entry(merge, input, &entry);
+        epoch_leave(guard);
+        if (status == CASK_OK && i % PACE_ENTRIES == PACE_ENTRIES - 1)
+            status = merge_pause(merge, (uint64_t)PACE_ENTRIES * HINT_ENTRY_COST);
+    }
+    return status;
+}
+
+/* ---- tombstones ------------------------------------------------------------------------------ */
+
+/* Survivors that hide older records, in the order of their hashes: those still on trial first. */
+struct hiders {
+    struct survivor **items;
+    bool *needed;
+    size_t count;
+    uint64_t max_sequence;
+};
+
+static int by_hash(const void *a, const void *b)
+{
+    const struct survivor *left = *(struct survivor *const *)a;
+    const struct survivor *right = *(struct survivor *const *)b;
+
+    if (left->hash != right->hash)
+        return left->hash < right->hash ? -1 : 1;
+    return left->sequence < right->sequence ? -1 : left->sequence > right->sequence;
+}
+
+static bool hides(const struct survivor *survivor)
+{
+    return survivor->fate == FATE_TOMBSTONE || survivor->fate == FATE_EXPIRED;
+}
+
+static int collect_hiders(struct merge *merge, struct hiders *hiders)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < merge->survivor_count; i++)
+        count += hides(&merge->survivors[i]);
+    hiders->items = malloc((count + 1) * sizeof *hiders->items);
+    hiders->needed = calloc(count + 1, sizeof *hiders->needed);
+    if (!hiders->items || !hiders->needed)
+        return CASK_ENOMEM;
+    for (size_t i = 0; i < merge->survivor_count; i++) {
+        struct survivor *survivor = &merge->survivors[i];
+
+        if (!hides(survivor))
+            continue;
+        hiders->items[hiders->count++] = survivor;
+        hiders->max_sequence = max_u64(hiders->max_sequence, survivor->sequence);
+    }
+    qsort(hiders->items, hiders->count, sizeof *hiders->items, by_hash);
+    return CASK_OK;
+}
+
+static size_t first_with(const struct hiders *hiders, uint64_t hash)
+{
+    size_t low = 0;
+    size_t high = hiders->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (hiders->items[middle]->hash < hash)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void all_are_needed(struct hiders *hiders, uint64_t from_sequence)
+{
+    for (size_t i = 0; i < hiders->count; i++)
+        if (hiders->items[i]->sequence > from_sequence)
+            hiders->needed[i] = true;
+}
+
+/* Marks the tombstones that hide a record of a segment outside the merge. */
+static int try_against(struct merge *merge, struct hiders *hiders, const struct segment *other)
+{
+    struct shard *shard = merge->shard;
+    struct hint hint;
+    int status;
+
+    if (!other->in_manifest_sealed) {
+        all_are_needed(hiders, other->counts.min_sequence);
+        return CASK_OK;
+    }
+    status = hint_read(shard->dir, &shard->config, other->id, &hint);
+    if (status != CASK_OK) { /* what it holds is not known */
+        all_are_needed(hiders, other->counts.min_sequence);
+        return status == CASK_ENOMEM ? status : CASK_OK;
+    }
+    for (uint64_t i = 0; i < hint.count; i++) {
+        struct hint_entry entry = hint_entry_at(&hint, i);
+
+        for (size_t at = first_with(hiders, entry.hash);
+             at < hiders->count && hiders->items[at]->hash == entry.hash; at++)
+            if (hiders->items[at]->sequence > entry.sequence)
+                hiders->needed[at] = true;
+    }
+    status = merge_pause(merge, hint.file_bytes);
+    hint_release(&hint);
+    return status;
+}
+
+static bool is_input(const struct merge *merge, const struct segment *segment)
+{
+    for (size_t i = 0; i < merge->input_count; i++)
+        if (merge->inputs[i] == segment)
+            return true;
+    return false;
+}
+
+/* The segments outside the merge that may hold something older than the youngest of the hiders. A
+ * segment taken into the shard from now on holds newer records only. */
+static int list_others(struct merge *merge, uint64_t max_sequence, struct segment ***ret_others,
+                       size_t *ret_count)
+{
+    struct shard *shard = merge->shard;
+    struct segment **others;
+    size_t count = 0;
+
+    pthread_mutex_lock(&shard->lock);
+    others = malloc(((size_t)shard->segments.count + 1) * sizeof(struct segment *));
+    for (struct segment *segment = segments_at_or_after(&shard->segments, 0); others && segment;
+         segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        if (!is_input(merge, segment) && segment->counts.min_sequence != 0 &&
+            segment->counts.min_sequence < max_sequence)
+            others[count++] = segment;
+    pthread_mutex_unlock(&shard->lock);
+    *ret_others = others;
+    *ret_count = count;
+    return others ? CASK_OK : CASK_ENOMEM;
+}
+
+static void judge(struct merge *merge, const struct hiders *hiders)
+{
+    for (size_t i = 0; i < hiders->count; i++) {
+        struct survivor *survivor = hiders->items[i];
+
+        if (survivor->fate == FATE_EXPIRED && hiders->needed[i])
+            survivor->fate = FATE_TO_TOMBSTONE;
+        else if (survivor->fate == FATE_TOMBSTONE && !hiders->needed[i])
+            survivor->size = 0; /* dead */
+        merge->carries_tombstones |= hiders->needed[i];
+    }
+}
+
+static void remove_dead(struct merge *merge)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < merge->survivor_count; i++) {
+        if (merge->survivors[i].size == 0)
+            merge->records_dead++;
+        else
+            merge->survivors[kept++] = merge->survivors[i];
+    }
+    merge->survivor_count = kept;
+}
+
+static int sift_hiders(struct merge *merge)
+{
+    struct hiders hiders = {0};
+    struct segment **others = NULL;
+    size_t count = 0;
+    int status = collect_hiders(merge, &hiders);
+
+    if (status == CASK_OK && hiders.count > 0)
+        status = list_others(merge, hiders.max_sequence, &others, &count);
+    for (size_t i = 0; status == CASK_OK && i < count; i++)
+        status = try_against(merge, &hiders, others[i]);
+    if (status == CASK_OK) {
+        judge(merge, &hiders);
+        remove_dead(merge);
+    }
+    free(others);
+    free(hiders.items);
+    free(hiders.needed);
+    return status;
+}
+
+int merge_sift(struct merge *merge)
+{
+    int status = CASK_OK;
+
+    for (uint32_t i = 0; status == CASK_OK && i < merge->input_count; i++)
+        status = sift_input(merge, i);
+    return status == CASK_OK ? sift_hiders(merge) : status;
+}

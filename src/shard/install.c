@@ -1,0 +1,219 @@
+/* What a merge does to a shard: new segments in, old ones out, and the index moved over.
+ *
+ * Order, each step durable before the next: the outputs (bytes, hints), the manifest that names
+ * them instead of the inputs, the unlinking of the inputs. Interrupted anywhere, the next open finds
+ * either set listed, and removes the files of the other.
+ */
+#include "shard/shard.h"
+
+#define AT_ONCE 64u /* entries moved under the lock in one go */
+
+/* ---- outputs --------------------------------------------------------------------------------- */
+
+static void unlink_files(struct shard *shard, uint64_t id)
+{
+    char name[SEGMENT_NAME_BYTES];
+    int status;
+
+    segment_data_name(id, name);
+    status = io_unlink(shard->dir, name);
+    segment_hint_name(id, name);
+    status = status_first(status, io_unlink(shard->dir, name));
+    (void)status; /* orphans, if they stay, are removed by the next open */
+}
+
+int shard_create_output(struct shard *shard, uint64_t bytes, struct segment **ret_segment)
+{
+    uint64_t capacity = SEGMENT_HEADER_BYTES + bytes + SEGMENT_SEAL_BYTES;
+    struct segment *segment;
+    uint64_t id = 0;
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->manifest_lock);
+    if (shard->next_segment > location_segment_max(shard->config.offset_bits))
+        status = CASK_ENOTSUP;
+    else
+        id = shard->next_segment++;
+    pthread_mutex_unlock(&shard->manifest_lock);
+    if (status == CASK_OK)
+        status = segment_create(shard->dir, &shard->config, id, 0, capacity, &segment);
+    if (status != CASK_OK)
+        return status;
+    segment->unlisted = true;
+    status = segment_ensure(segment, bytes, false);
+    if (status == CASK_OK) {
+        pthread_mutex_lock(&shard->lock);
+        status = segments_add(&shard->segments, segment);
+        pthread_mutex_unlock(&shard->lock);
+    }
+    if (status != CASK_OK) {
+        segment_close(segment);
+        unlink_files(shard, id);
+        return status;
+    }
+    *ret_segment = segment;
+    return CASK_OK;
+}
+
+/* Of a shard that has failed nobody knows which manifest holds: then the files stay. */
+void shard_discard_output(struct shard *shard, struct segment *output)
+{
+    pthread_mutex_lock(&shard->lock);
+    segments_remove(&shard->segments, output->id);
+    pthread_mutex_unlock(&shard->lock);
+    if (atomic_load(&shard->failed) == CASK_OK)
+        unlink_files(shard, output->id);
+    segment_close(output);
+}
+
+static int append_seal(struct segment *output, uint64_t sequence)
+{
+    struct record record = {.type = RECORD_SEAL, .sequence = sequence};
+    uint8_t value[8] = {0}; /* no segment follows */
+    uint64_t offset;
+    int status;
+
+    record.value = (struct cask_slice){value, sizeof value};
+    status = segment_append(output, &record, &offset);
+    return status == CASK_OK ? segment_commit(output) : status;
+}
+
+int shard_finish_output(struct shard *shard, struct segment *output, struct hint *hint)
+{
+    int status = append_seal(output, hint->max_sequence);
+
+    if (status == CASK_OK)
+        status = segment_trim(output);
+    if (status == CASK_OK)
+        status = io_sync(output->file);
+    output->sealed = true;
+    output->synced = true;
+    output->counts.dead_bytes = segment_tail(output) - SEGMENT_HEADER_BYTES;
+    hint->length = segment_tail(output);
+    if (status == CASK_OK)
+        status = shard_checksum_segment(output, hint->length, &hint->data_checksum);
+    output->sealed_checksum = hint->data_checksum;
+    if (status == CASK_OK) /* syncs the directory too, which names both files */
+        status = hint_write(hint, shard->dir, &shard->config, shard->env->shard_bits);
+    if (status == CASK_OK)
+        segment_let_file_go(output, shard->config.read_mapped);
+    return status;
+}
+
+/* ---- the manifest ---------------------------------------------------------------------------- */
+
+static void list(struct shard *shard, struct segment **segments, size_t count, bool listed)
+{
+    pthread_mutex_lock(&shard->lock);
+    for (size_t i = 0; i < count; i++) {
+        segments[i]->unlisted = !listed;
+        segments[i]->in_manifest_sealed = listed;
+    }
+    pthread_mutex_unlock(&shard->lock);
+}
+
+int shard_install(struct shard *shard, struct segment **inputs, size_t input_count,
+                  struct segment **outputs, size_t output_count)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->manifest_lock);
+    list(shard, outputs, output_count, true);
+    list(shard, inputs, input_count, false);
+    status = shard_write_manifest(shard);
+    if (status != CASK_OK) {
+        list(shard, outputs, output_count, false);
+        list(shard, inputs, input_count, true);
+    }
+    pthread_mutex_unlock(&shard->manifest_lock);
+    pthread_mutex_lock(&shard->lock);
+    for (size_t i = 0; status == CASK_OK && i < output_count; i++)
+        shard->counts.dead_bytes += outputs[i]->counts.dead_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+/* ---- the index ------------------------------------------------------------------------------- */
+
+/* Until its entry is moved a copy counts as dead; then the two change places. */
+static void relocate(struct shard *shard, const struct relocation *relocation)
+{
+    struct keydir *keydir = &shard->index.keydir;
+    struct segment_counts *from = &relocation->input->counts;
+
+    if (!relocation->output) {
+        if (keydir_remove(keydir, relocation->tag, relocation->from))
+            shard_count_dead(shard, relocation->input, relocation->size);
+    } else if (keydir_replace(keydir, relocation->tag, relocation->from, relocation->to)) {
+        from->live_bytes -= relocation->size;
+        from->dead_bytes += relocation->size;
+        relocation->output->counts.live_bytes += relocation->size;
+        relocation->output->counts.dead_bytes -= relocation->size;
+    }
+}
+
+void shard_relocate(struct shard *shard, const struct relocation *relocations, size_t count)
+{
+    for (size_t at = 0; at < count; at += AT_ONCE) {
+        pthread_mutex_lock(&shard->lock);
+        for (size_t i = at; i < count && i < at + AT_ONCE; i++)
+            relocate(shard, &relocations[i]);
+        pthread_mutex_unlock(&shard->lock);
+    }
+}
+
+/* ---- inputs ---------------------------------------------------------------------------------- */
+
+void shard_reap(struct shard *shard)
+{
+    struct segment **link = &shard->retired;
+
+    while (*link) {
+        struct segment *segment = *link;
+
+        if (atomic_load_explicit(&segment->pins, memory_order_acquire) != 0) {
+            link = &segment->next_retired;
+            continue;
+        }
+        *link = segment->next_retired;
+        segment_close(segment);
+    }
+}
+
+/* Twice the readers are waited for: those that hold a location which led into an input must still
+ * find it in the table, and those that found it there may pin it. */
+void shard_retire(struct shard *shard, struct segment **inputs, size_t count)
+{
+    epoch_synchronize(&shard->env->epoch);
+    pthread_mutex_lock(&shard->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct segment *segment = inputs[i];
+
+        shard->counts.live_bytes -= segment->counts.live_bytes;
+        shard->counts.dead_bytes -= segment->counts.dead_bytes;
+        shard->merge_counts.freed_bytes += segment_tail(segment);
+        segments_remove(&shard->segments, segment->id);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    epoch_synchronize(&shard->env->epoch);
+    for (size_t i = 0; i < count; i++) {
+        unlink_files(shard, inputs[i]->id);
+        inputs[i]->next_retired = shard->retired;
+        shard->retired = inputs[i];
+    }
+    shard_reap(shard);
+}
+
+int shard_leave_active(struct shard *shard)
+{
+    int status = shard_prepare(shard, 0);
+
+    if (status != CASK_OK)
+        return status;
+    pthread_mutex_lock(&shard->lock);
+    if (shard->active && shard->next && shard->active->pending > SEGMENT_HEADER_BYTES &&
+        shard->active->counts.records > 0)
+        status = shard_move_on(shard);
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}

@@ -1,0 +1,46 @@
+#include "store/compact.h"
+
+struct compaction {
+    cask_progress_fn progress;
+    void *context;
+    uint64_t done;
+    uint64_t total;
+};
+
+/* Copies are told of as they are read and as they are written; hints come on top. */
+static int pace(void *context, uint64_t bytes)
+{
+    struct compaction *compaction = context;
+
+    compaction->done = min_u64(compaction->done + bytes, compaction->total);
+    if (compaction->progress &&
+        compaction->progress(compaction->context, compaction->done, compaction->total) != 0)
+        return CASK_EBUSY;
+    return CASK_OK;
+}
+
+int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
+{
+    struct compaction compaction = {.progress = progress, .context = context};
+    struct merge_pace merge_pace = {pace, &compaction};
+    uint64_t done = 0;
+    int damaged = CASK_OK;
+    int status = CASK_OK;
+
+    for (uint32_t i = 0; i < db->env.shard_count; i++)
+        compaction.total += merge_all_bytes(&db->shards[i]);
+    for (uint32_t i = 0; status == CASK_OK && i < db->env.shard_count; i++) {
+        uint64_t bytes = merge_all_bytes(&db->shards[i]);
+
+        status = merge_all(&db->shards[i], &merge_pace);
+        if (status == CASK_ECORRUPT) { /* damage in one shard does not keep the others back */
+            damaged = status;
+            status = CASK_OK;
+        }
+        done += bytes;
+        compaction.done = min_u64(done, compaction.total);
+        if (status == CASK_OK)
+            status = pace(&compaction, 0);
+    }
+    return status == CASK_OK ? damaged : status;
+}
