@@ -305,7 +305,8 @@ struct cask_stats {
     uint64_t shards;
     uint64_t live_keys;  /* expired keys count until their space is reclaimed */
     uint64_t live_bytes; /* of records, headers included, that a get can reach */
-    uint64_t dead_bytes; /* of records that were overwritten or deleted, and tombstones */
+    uint64_t dead_bytes; /* of records that were overwritten or deleted, of tombstones, and
+                            of what the log itself needs: 32 bytes a sealed segment */
     uint64_t segments;
     uint64_t disk_bytes;         /* that the store's files occupy on disk */
     uint64_t index_ram_keys;     /* entries of the index in RAM */

@@ -131,7 +131,7 @@ static int allocate_to(struct segment *segment, uint64_t end)
 
 uint64_t segment_extend(struct segment *segment, uint64_t allocated)
 {
-    uint64_t target = min_u64(allocated + SEGMENT_STEP_BYTES, segment->capacity);
+    uint64_t target = min_u64(align_up(allocated + 1, SEGMENT_STEP_BYTES), segment->capacity);
 
     if (io_allocate(segment->file, target) != CASK_OK)
         return allocated; /* the writer meets it again, where it can be told */
@@ -202,7 +202,6 @@ int segment_create(struct io_dir *dir, const struct log_config *config, uint64_t
         return CASK_ENOMEM;
     segment->predecessor = predecessor;
     segment->capacity = capacity;
-    segment->grow_large = predecessor != 0;
     segment_data_name(id, name);
     status = io_open(dir, name, IO_CREATE_NEW, &segment->file);
     if (status != CASK_OK) {
@@ -221,6 +220,7 @@ int segment_create(struct io_dir *dir, const struct log_config *config, uint64_t
         segment_close(segment);
         return status;
     }
+    segment->grow_large = predecessor != 0; /* from the first record on, not before */
     *ret_segment = segment;
     return CASK_OK;
 }
@@ -487,6 +487,19 @@ int segment_read(const struct segment *segment, uint64_t offset, bool read_mappe
     }
     outcome = record_decode(bytes, available, segment_place(segment, offset), verify, ret_record);
     return outcome == RECORD_VALID ? CASK_OK : CASK_ECORRUPT;
+}
+
+int segment_give_back(struct segment *segment)
+{
+    uint64_t keep = align_up(segment->pending + segment_reserve(segment, true), 4096);
+    int status;
+
+    if (segment->allocated == UINT64_MAX || segment->allocated <= keep)
+        return CASK_OK;
+    status = io_truncate(segment->file, keep);
+    if (status == CASK_OK)
+        segment->allocated = keep;
+    return status;
 }
 
 int segment_trim(struct segment *segment)

@@ -195,8 +195,8 @@ static inline void segment_prefetch_tail(const struct segment *segment)
 static inline bool segment_wants_blocks(const struct segment *segment)
 {
     return segment->allocated - segment->pending < SEGMENT_EXTEND_BELOW &&
-           segment->allocated >= SEGMENT_STEP_BYTES && segment->allocated < segment->capacity &&
-           segment->map_writable;
+           (segment->allocated >= SEGMENT_STEP_BYTES || segment->grow_large) &&
+           segment->allocated < segment->capacity && segment->map_writable;
 }
 
 /* Gets the blocks of one more step from `allocated` on, and memory for them, while others append.
@@ -207,6 +207,9 @@ uint64_t segment_extend(struct segment *segment, uint64_t allocated);
  * *ret_offset. */
 CHECKED int segment_append(struct segment *segment, const struct record *record,
                            uint64_t *ret_offset);
+
+/* Gives back the blocks behind what is kept free for deletes. CASK_EIO and the like. */
+CHECKED int segment_give_back(struct segment *segment);
 
 CHECKED int segment_commit(struct segment *segment);
 CHECKED int segment_rollback(struct segment *segment);

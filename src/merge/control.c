@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "base/thread.h"
-#include "merge/plan.h"
+#include "merge/survey.h"
 
 #define LEAST_DEAD_BYTES ((uint64_t)1 << 20)
 #define OUTPUT_MIN_BYTES ((uint64_t)4 << 20)
@@ -28,71 +28,7 @@ void merge_control_release(struct merge_control *control)
     control->env = NULL;
 }
 
-/* ---- figures --------------------------------------------------------------------------------- */
-
-/* The segments of a shard with their figures. */
-struct survey {
-    struct segment **segments;
-    struct plan_segment *figures;
-    enum plan_choice *choices;
-    size_t count;
-    uint64_t live_bytes;
-    uint64_t dead_bytes;
-};
-
-static void survey_release(struct survey *survey)
-{
-    free(survey->segments);
-    free(survey->figures);
-    free(survey->choices);
-}
-
-static struct plan_segment figures_of(const struct shard *shard, const struct segment *segment)
-{
-    const struct segment_counts *counts = &segment->counts;
-    bool stay = segment->carried_at != 0 &&
-                shard->merge_counts.done - segment->carried_at < PART_OF_LIVE;
-    uint64_t dead = counts->dead_bytes;
-
-    if (segment->sealed) /* the seal itself is no gain */
-        dead -= min_u64(dead, SEGMENT_SEAL_BYTES);
-    return (struct plan_segment){.live_bytes = counts->live_bytes,
-                                 .dead_bytes = dead,
-                                 .tombstone_bytes = min_u64(counts->tombstone_bytes, dead),
-                                 .min_sequence = counts->min_sequence,
-                                 .max_sequence = counts->max_sequence,
-                                 .last_expiry = counts->last_expiry,
-                                 .mergeable = segment->in_manifest_sealed && !segment->unlisted &&
-                                              !segment->unmergeable && !segment->header_damaged,
-                                 .tombstones_stay = stay};
-}
-
-static int survey_make(struct shard *shard, struct survey *survey)
-{
-    size_t room;
-
-    memset(survey, 0, sizeof *survey);
-    pthread_mutex_lock(&shard->lock);
-    room = (size_t)shard->segments.count + 1;
-    survey->segments = malloc(room * sizeof(struct segment *));
-    survey->figures = malloc(room * sizeof *survey->figures);
-    survey->choices = malloc(room * sizeof *survey->choices);
-    if (survey->segments && survey->figures && survey->choices) {
-        struct segment *segment = segments_at_or_after(&shard->segments, 0);
-
-        for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
-            survey->segments[survey->count] = segment;
-            survey->figures[survey->count++] = figures_of(shard, segment);
-        }
-    }
-    survey->live_bytes = shard->counts.live_bytes;
-    survey->dead_bytes = shard->counts.dead_bytes;
-    pthread_mutex_unlock(&shard->lock);
-    if (survey->segments && survey->figures && survey->choices)
-        return CASK_OK;
-    survey_release(survey);
-    return CASK_ENOMEM;
-}
+/* ---- figures ------------------------------------------------------------------------------ */
 
 /* Large shards merge segment by segment; in a small one a whole segment would be most of it. */
 static uint64_t part_bytes(const struct shard *shard, uint64_t live_bytes)
@@ -302,7 +238,7 @@ static int merge_chosen(struct shard *shard, const struct survey *survey, uint64
         return CASK_ENOMEM;
     all = chosen(survey, false, inputs);
     status = merge_segments(shard, inputs, all, output_bytes, pace);
-    if (status == CASK_ENOSPC) {
+    if (status == CASK_ENOSPC && shard_give_back(shard) == CASK_OK) {
         dropped = chosen(survey, true, inputs);
         if (dropped > 0 && dropped < all)
             status = merge_segments(shard, inputs, dropped, output_bytes, pace);
@@ -373,133 +309,4 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
     thread_run_nice(run_background, &background);
     leave_place(control);
     return false;
-}
-
-/* ---- all of it ------------------------------------------------------------------------------- */
-
-/* Something is gained by it, now that all older segments have been merged. */
-static bool is_worth_it(const struct plan_segment *figures, uint64_t now_ms)
-{
-    uint64_t dead = figures->dead_bytes - (figures->tombstones_stay ? figures->tombstone_bytes : 0);
-
-    return figures->mergeable && (dead > 0 || figures->last_expiry <= now_ms);
-}
-
-/* The next group in the order of age, from *at on. */
-static size_t next_group(const struct survey *survey, const size_t *order, uint64_t copy_bytes,
-                         size_t *at, struct segment **ret_inputs)
-{
-    uint64_t now_ms = io_clock_ms();
-    uint64_t copied = 0;
-    size_t count = 0;
-
-    for (; *at < survey->count; (*at)++) {
-        const struct plan_segment *figures = &survey->figures[order[*at]];
-
-        if (!is_worth_it(figures, now_ms))
-            continue;
-        if (count > 0 && copied + figures->live_bytes > copy_bytes)
-            break;
-        copied += figures->live_bytes;
-        ret_inputs[count++] = survey->segments[order[*at]];
-    }
-    return count;
-}
-
-/* By insertion: nearly all of them are in order. Outputs of merges are older than their ids. */
-static void order_by_age(const struct survey *survey, size_t *order)
-{
-    for (size_t i = 0; i < survey->count; i++) {
-        size_t at = i;
-
-        for (; at > 0 &&
-               survey->figures[order[at - 1]].min_sequence > survey->figures[i].min_sequence;
-             at--)
-            order[at] = order[at - 1];
-        order[at] = i;
-    }
-}
-
-static int seal_everything(struct shard *shard)
-{
-    bool dead;
-    int status = CASK_OK;
-
-    pthread_mutex_lock(&shard->lock);
-    status = shard_drain(shard);
-    dead = shard->active && shard->active->counts.dead_bytes > 0;
-    pthread_mutex_unlock(&shard->lock);
-    if (status == CASK_OK && dead)
-        status = shard_leave_active(shard);
-    return status == CASK_OK ? shard_seal_waiting(shard, false) : status;
-}
-
-static int merge_groups(struct shard *shard, const struct survey *survey,
-                        const struct merge_pace *pace)
-{
-    struct segment **inputs = malloc((survey->count + 1) * sizeof(struct segment *));
-    size_t *order = malloc((survey->count + 1) * sizeof *order);
-    size_t at = 0;
-    size_t count;
-    int status = inputs && order ? CASK_OK : CASK_ENOMEM;
-    int damaged = CASK_OK;
-
-    if (status == CASK_OK)
-        order_by_age(survey, order);
-    while (status == CASK_OK &&
-           (count = next_group(survey, order, shard->config.segment_bytes, &at, inputs)) > 0) {
-        status = merge_segments(shard, inputs, count, shard->config.segment_bytes, pace);
-        if (status == CASK_ECORRUPT) { /* the rest of the store can still be merged */
-            damaged = status;
-            status = CASK_OK;
-        }
-    }
-    free(order);
-    free(inputs);
-    return status == CASK_OK ? damaged : status;
-}
-
-int merge_all(struct shard *shard, const struct merge_pace *pace)
-{
-    struct survey survey;
-    bool exists;
-    int status;
-
-    pthread_mutex_lock(&shard->merge_lock);
-    shard_reap(shard);
-    pthread_mutex_lock(&shard->manifest_lock);
-    exists = shard->dir != NULL;
-    pthread_mutex_unlock(&shard->manifest_lock);
-    status = atomic_load(&shard->failed);
-    if (status == CASK_OK && exists)
-        status = seal_everything(shard);
-    if (status == CASK_OK && exists) {
-        status = survey_make(shard, &survey);
-        if (status == CASK_OK) {
-            status = merge_groups(shard, &survey, pace);
-            survey_release(&survey);
-        }
-    }
-    shard_reap(shard);
-    pthread_mutex_unlock(&shard->merge_lock);
-    return status;
-}
-
-uint64_t merge_all_bytes(struct shard *shard)
-{
-    uint64_t now_ms = io_clock_ms();
-    struct survey survey;
-    uint64_t sum = 0;
-
-    if (survey_make(shard, &survey) != CASK_OK)
-        return 0;
-    for (size_t i = 0; i < survey.count; i++) {
-        struct plan_segment figures = survey.figures[i];
-
-        figures.mergeable = true; /* the active segment is sealed for it */
-        if (is_worth_it(&figures, now_ms))
-            sum += figures.live_bytes + figures.dead_bytes;
-    }
-    survey_release(&survey);
-    return sum;
 }

@@ -204,6 +204,22 @@ void shard_retire(struct shard *shard, struct segment **inputs, size_t count)
     shard_reap(shard);
 }
 
+/* Under seal_lock, so that nobody gets blocks meanwhile, and the lock, so that nobody uses them. */
+int shard_give_back(struct shard *shard)
+{
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->seal_lock);
+    pthread_mutex_lock(&shard->lock);
+    if (shard->active)
+        status = segment_give_back(shard->active);
+    if (status == CASK_OK && shard->next)
+        status = segment_give_back(shard->next);
+    pthread_mutex_unlock(&shard->lock);
+    pthread_mutex_unlock(&shard->seal_lock);
+    return status;
+}
+
 int shard_leave_active(struct shard *shard)
 {
     int status = shard_prepare(shard, 0);

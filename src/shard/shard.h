@@ -252,6 +252,9 @@ void shard_retire(struct shard *shard, struct segment **inputs, size_t count);
 /* Lets go of retired segments that nobody pins any more. Under merge_lock. */
 void shard_reap(struct shard *shard);
 
+/* Gives back blocks that were had ahead of time, where a merge finds no room. */
+CHECKED int shard_give_back(struct shard *shard);
+
 /* Leaves the active segment, if it holds any record, so that it can be sealed and merged. */
 CHECKED int shard_leave_active(struct shard *shard);
 

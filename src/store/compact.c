@@ -4,6 +4,7 @@ struct compaction {
     cask_progress_fn progress;
     void *context;
     uint64_t done;
+    uint64_t bound; /* what may be reported within the shard at hand */
     uint64_t total;
 };
 
@@ -12,7 +13,8 @@ static int pace(void *context, uint64_t bytes)
 {
     struct compaction *compaction = context;
 
-    compaction->done = min_u64(compaction->done + bytes, compaction->total);
+    compaction->done = max_u64(compaction->done,
+                               min_u64(compaction->done + bytes, compaction->bound));
     if (compaction->progress &&
         compaction->progress(compaction->context, compaction->done, compaction->total) != 0)
         return CASK_EBUSY;
@@ -30,15 +32,14 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         compaction.total += merge_all_bytes(&db->shards[i]);
     for (uint32_t i = 0; status == CASK_OK && i < db->env.shard_count; i++) {
-        uint64_t bytes = merge_all_bytes(&db->shards[i]);
-
+        done = min_u64(done + merge_all_bytes(&db->shards[i]), compaction.total);
+        compaction.bound = done;
         status = merge_all(&db->shards[i], &merge_pace);
         if (status == CASK_ECORRUPT) { /* damage in one shard does not keep the others back */
             damaged = status;
             status = CASK_OK;
         }
-        done += bytes;
-        compaction.done = min_u64(done, compaction.total);
+        compaction.done = max_u64(compaction.done, done);
         if (status == CASK_OK)
             status = pace(&compaction, 0);
     }

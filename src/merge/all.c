@@ -1,0 +1,207 @@
+/* Merging everything that has dead records in it, on request. */
+#include <stdlib.h>
+
+#include "merge/control.h"
+#include "merge/survey.h"
+
+/* Something is gained by it, now that all older segments have been merged. */
+static bool is_worth_it(const struct plan_segment *figures, uint64_t now_ms)
+{
+    uint64_t dead = figures->dead_bytes - (figures->tombstones_stay ? figures->tombstone_bytes : 0);
+
+    return figures->mergeable && (dead > 0 || figures->last_expiry <= now_ms);
+}
+
+/* The next group in the order of age, from *at on. */
+static size_t next_group(const struct survey *survey, const size_t *order, uint64_t copy_bytes,
+                         size_t *at, struct segment **ret_inputs)
+{
+    uint64_t now_ms = io_clock_ms();
+    uint64_t copied = 0;
+    size_t count = 0;
+
+    for (; *at < survey->count; (*at)++) {
+        const struct plan_segment *figures = &survey->figures[order[*at]];
+
+        if (!is_worth_it(figures, now_ms))
+            continue;
+        if (count > 0 && copied + figures->live_bytes > copy_bytes)
+            break;
+        copied += figures->live_bytes;
+        ret_inputs[count++] = survey->segments[order[*at]];
+    }
+    return count;
+}
+
+/* By insertion: nearly all of them are in order. Outputs of merges are older than their ids. */
+static void order_by_age(const struct survey *survey, size_t *order)
+{
+    for (size_t i = 0; i < survey->count; i++) {
+        size_t at = i;
+
+        for (; at > 0 &&
+               survey->figures[order[at - 1]].min_sequence > survey->figures[i].min_sequence;
+             at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+    }
+}
+
+static int seal_everything(struct shard *shard)
+{
+    bool dead;
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->lock);
+    status = shard_drain(shard);
+    dead = shard->active && shard->active->counts.dead_bytes > 0;
+    pthread_mutex_unlock(&shard->lock);
+    if (status == CASK_OK && dead)
+        status = shard_leave_active(shard);
+    return status == CASK_OK ? shard_seal_waiting(shard, false) : status;
+}
+
+/* Merges the group; where damage keeps it back, what is left of it without the damaged. */
+static int merge_group(struct shard *shard, struct segment **inputs, size_t count,
+                       const struct merge_pace *pace)
+{
+    int damaged = CASK_OK;
+
+    for (;;) {
+        int status = merge_segments(shard, inputs, count, shard->config.segment_bytes, pace);
+        size_t kept = 0;
+
+        if (status != CASK_ECORRUPT)
+            return status == CASK_OK ? damaged : status;
+        for (size_t i = 0; i < count; i++)
+            if (!inputs[i]->unmergeable)
+                inputs[kept++] = inputs[i];
+        if (kept == count || kept == 0)
+            return CASK_ECORRUPT;
+        damaged = CASK_ECORRUPT;
+        count = kept;
+    }
+}
+
+/* The segment with the fewest live bytes of those that are worth it. */
+static size_t cheapest(const struct survey *survey)
+{
+    uint64_t now_ms = io_clock_ms();
+    size_t found = survey->count;
+
+    for (size_t i = 0; i < survey->count; i++)
+        if (is_worth_it(&survey->figures[i], now_ms) &&
+            (found == survey->count ||
+             survey->figures[i].live_bytes < survey->figures[found].live_bytes))
+            found = i;
+    return found;
+}
+
+/* On a disk that is nearly full: first gives back what was had ahead, then merges one segment at a
+ * time, the one that needs the least room first, as long as that goes. */
+static int merge_one_by_one(struct shard *shard, const struct merge_pace *pace)
+{
+    int status = shard_give_back(shard);
+
+    while (status == CASK_OK) {
+        struct survey survey;
+        size_t at;
+
+        status = survey_make(shard, &survey);
+        if (status != CASK_OK)
+            return status;
+        at = cheapest(&survey);
+        if (at == survey.count) {
+            survey_release(&survey);
+            return CASK_OK;
+        }
+        status = merge_group(shard, &survey.segments[at], 1, pace);
+        survey_release(&survey);
+    }
+    return status;
+}
+
+static int merge_groups(struct shard *shard, const struct survey *survey,
+                        const struct merge_pace *pace)
+{
+    struct segment **inputs = malloc((survey->count + 1) * sizeof(struct segment *));
+    size_t *order = malloc((survey->count + 1) * sizeof *order);
+    size_t at = 0;
+    size_t count;
+    int status = inputs && order ? CASK_OK : CASK_ENOMEM;
+    int damaged = CASK_OK;
+
+    if (status == CASK_OK)
+        order_by_age(survey, order);
+    while (status == CASK_OK &&
+           (count = next_group(survey, order, shard->config.segment_bytes, &at, inputs)) > 0) {
+        status = merge_group(shard, inputs, count, pace);
+        if (status == CASK_ECORRUPT) { /* the rest of the store can still be merged */
+            damaged = status;
+            status = CASK_OK;
+        }
+    }
+    free(order);
+    free(inputs);
+    return status == CASK_OK ? damaged : status;
+}
+
+/* Damage that was met before is told each time. */
+static int told_before(const struct survey *survey)
+{
+    for (size_t i = 0; i < survey->count; i++)
+        if (survey->segments[i]->unmergeable && survey->figures[i].dead_bytes > 0)
+            return CASK_ECORRUPT;
+    return CASK_OK;
+}
+
+int merge_all(struct shard *shard, const struct merge_pace *pace)
+{
+    struct survey survey;
+    bool exists;
+    int status;
+
+    pthread_mutex_lock(&shard->merge_lock);
+    shard_reap(shard);
+    pthread_mutex_lock(&shard->manifest_lock);
+    exists = shard->dir != NULL;
+    pthread_mutex_unlock(&shard->manifest_lock);
+    status = atomic_load(&shard->failed);
+    if (status == CASK_OK && exists)
+        status = seal_everything(shard);
+    if (status == CASK_OK && exists) {
+        status = survey_make(shard, &survey);
+        if (status == CASK_OK) {
+            int before = told_before(&survey);
+
+            status = merge_groups(shard, &survey, pace);
+            survey_release(&survey);
+            if (status == CASK_ENOSPC)
+                status = merge_one_by_one(shard, pace);
+            if (status == CASK_OK)
+                status = before;
+        }
+    }
+    shard_reap(shard);
+    pthread_mutex_unlock(&shard->merge_lock);
+    return status;
+}
+
+uint64_t merge_all_bytes(struct shard *shard)
+{
+    uint64_t now_ms = io_clock_ms();
+    struct survey survey;
+    uint64_t sum = 0;
+
+    if (survey_make(shard, &survey) != CASK_OK)
+        return 0;
+    for (size_t i = 0; i < survey.count; i++) {
+        struct plan_segment figures = survey.figures[i];
+
+        figures.mergeable = true; /* the active segment is sealed for it */
+        if (is_worth_it(&figures, now_ms))
+            sum += figures.live_bytes + figures.dead_bytes;
+    }
+    survey_release(&survey);
+    return sum;
+}
