@@ -33,14 +33,27 @@ struct engine_config {
     uint64_t num;    /* keys it will hold, for engines that want to know */
     size_t key_bytes;
     size_t value_bytes;
-    bool sync_always;      /* every put durable when it returns */
-    uint32_t shards;       /* Caskade only; 0 is its default */
-    uint64_t index_memory; /* Caskade only; 0 is its default */
+    bool sync_always;       /* every put durable when it returns */
+    uint32_t shards;        /* Caskade only; 0 is its default */
+    uint64_t index_memory;  /* Caskade only; 0 is its default */
+    uint64_t segment_bytes; /* for engines with merge, as all below; 0 is their default */
+    bool merge_off;         /* merge only when told to */
+    uint32_t merge_trigger_percent;
+    uint32_t merge_segment_percent;
 };
 
+/* Each of them ENGINE_UNKNOWN where the engine can't tell. An engine with merge tells them all. */
 struct engine_figures {
     uint64_t index_ram_bytes;
     uint64_t recovered_records; /* that the last open had to read again */
+    uint64_t live_bytes;        /* of records that can be read */
+    uint64_t dead_bytes;        /* of records that cannot, and tombstones */
+    uint64_t writes;            /* since the last open, as all below: puts */
+    uint64_t written_bytes;     /* for puts */
+    uint64_t merge_read_bytes;
+    uint64_t merge_written_bytes;
+    uint64_t merges;
+    uint64_t merges_failed;
 };
 
 /* Each engine's file defines its own. */
@@ -54,7 +67,7 @@ struct engine {
 
     int (*open)(const struct engine_config *config, struct engine_store **ret_store);
     int (*close)(struct engine_store *store);
-    /* NULL where the engine can tell nothing. */
+    /* NULL where the engine can tell nothing. Any thread may call it at any time. */
     void (*figures)(struct engine_store *store, struct engine_figures *ret_figures);
 
     /* writes: the session will put; otherwise it will get. Closing commits what is pending. */
@@ -71,6 +84,10 @@ struct engine {
     /* count puts as one atomic unit. */
     int (*write)(struct engine_session *session, size_t count, const struct cask_slice *keys,
                  const struct cask_slice *values);
+
+    /* Reclaims the space of all dead records before it returns. NULL: the engine has no such thing,
+     * and the workloads that are about it skip it. */
+    int (*merge)(struct engine_store *store);
 };
 
 extern const struct engine engine_caskade;

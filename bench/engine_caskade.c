@@ -38,6 +38,10 @@ static int store_open(const struct engine_config *config, struct engine_store **
         .size = sizeof options,
         .shard_count = config->shards,
         .index_memory = config->index_memory,
+        .segment_bytes = config->segment_bytes,
+        .merge = config->merge_off ? CASK_SWITCH_OFF : CASK_SWITCH_DEFAULT,
+        .merge_trigger_percent = config->merge_trigger_percent,
+        .merge_segment_percent = config->merge_segment_percent,
         .sync_mode = config->sync_always ? CASK_SYNC_ALWAYS : CASK_SYNC_NONE,
         .log = print_log,
     };
@@ -72,6 +76,14 @@ static void store_figures(struct engine_store *store, struct engine_figures *ret
     }
     ret_figures->index_ram_bytes = stats.index_ram_bytes;
     ret_figures->recovered_records = stats.recovered_records;
+    ret_figures->live_bytes = stats.live_bytes;
+    ret_figures->dead_bytes = stats.dead_bytes;
+    ret_figures->writes = stats.writes;
+    ret_figures->written_bytes = stats.written_bytes;
+    ret_figures->merge_read_bytes = stats.merge_read_bytes;
+    ret_figures->merge_written_bytes = stats.merge_written_bytes;
+    ret_figures->merges = stats.merges;
+    ret_figures->merges_failed = stats.merges_failed;
 }
 
 static int session_open(struct engine_store *store, bool writes,
@@ -163,6 +175,12 @@ static int session_write(struct engine_session *session, size_t count,
     return status == CASK_OK ? ENGINE_OK : failed("cask_write", status);
 }
 
+static int store_merge(struct engine_store *store)
+{
+    int status = cask_merge(store->db, NULL, NULL);
+    return status == CASK_OK ? ENGINE_OK : failed("cask_merge", status);
+}
+
 _Static_assert(ENGINE_OK == (int)CASK_OK && ENGINE_NOTFOUND == (int)CASK_NOTFOUND,
                "session_get_many hands statuses through");
 
@@ -179,4 +197,5 @@ const struct engine engine_caskade = {
     .get = session_get,
     .get_many = session_get_many,
     .write = session_write,
+    .merge = store_merge,
 };

@@ -175,4 +175,5 @@ extern "C" const struct engine engine_tkrzw = {
     session_get,
     nullptr, /* get_many */
     session_write,
+    nullptr, /* merge: space is reused in place */
 };

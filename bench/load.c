@@ -36,23 +36,35 @@ struct worker {
     uint64_t end_ns;
     uint64_t last_ticks; /* when the last call ended */
     struct histogram latencies;
+    struct histogram get_latencies;
 };
+
+/* What the key has been put with, or is about to be. */
+static uint32_t generation_of(const struct load *load, uint64_t id)
+{
+    return load->generations != NULL ? load->generations[id] : load->generation;
+}
 
 static int unexpected(const struct worker *worker, uint64_t id, const char *what)
 {
     fprintf(stderr, "caskade-bench: %s: key %" PRIu64 " of generation %" PRIu32 " %s\n",
-            worker->load->engine->name, id, worker->load->generation, what);
+            worker->load->engine->name, id, generation_of(worker->load, id), what);
     return -1;
 }
 
 /* One reading of the clock per call: a call's time runs from the end of the one before. */
-static inline void call_ended(struct worker *worker)
+static inline void call_ended_in(struct worker *worker, struct histogram *latencies)
 {
     if (worker->load->latency) {
         uint64_t now = ticks_now();
-        histogram_add(&worker->latencies, now - worker->last_ticks);
+        histogram_add(latencies, now - worker->last_ticks);
         worker->last_ticks = now;
     }
+}
+
+static inline void call_ended(struct worker *worker)
+{
+    call_ended_in(worker, &worker->latencies);
 }
 
 static int run_puts(struct worker *worker)
@@ -85,7 +97,8 @@ static int check_get(struct worker *worker, uint64_t id, int status, int wanted,
                                                       : "could not be read");
     }
     const struct load *load = worker->load;
-    if (status == ENGINE_OK && !keyspace_check(load->keyspace, id, load->generation, value)) {
+    if (status == ENGINE_OK &&
+        !keyspace_check(load->keyspace, id, generation_of(load, id), value)) {
         return unexpected(worker, id, "holds a wrong value");
     }
     return 0;
@@ -186,6 +199,40 @@ static int run_batches(struct worker *worker)
     return 0;
 }
 
+static int mix_put(struct worker *worker, uint64_t id, struct cask_slice key)
+{
+    const struct load *load = worker->load;
+    keyspace_value(load->keyspace, id, load->generation, worker->values);
+    load->generations[id] = (uint16_t)load->generation;
+    int status = load->engine->put(
+        worker->session, key, (struct cask_slice){worker->values, load->keyspace->value_bytes});
+    call_ended(worker);
+    return status == ENGINE_OK ? 0 : unexpected(worker, id, "was not stored");
+}
+
+static int mix_get(struct worker *worker, uint64_t id, struct cask_slice key)
+{
+    struct cask_slice value = {NULL, 0};
+    int status = worker->load->engine->get(worker->session, key, &value);
+    call_ended_in(worker, &worker->get_latencies);
+    return check_get(worker, id, status, ENGINE_OK, value);
+}
+
+static int run_mix(struct worker *worker)
+{
+    const struct load *load = worker->load;
+    const struct cask_slice key = {worker->keys, load->keyspace->key_bytes};
+    for (uint64_t i = worker->first; i < worker->end; i++) {
+        uint64_t id = load->first_id + order_at(&load->order, i);
+        keyspace_key(load->keyspace, id, worker->keys);
+        int rc = i % 2 == 0 ? mix_put(worker, id, key) : mix_get(worker, id, key);
+        if (rc != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int run_share(struct worker *worker)
 {
     switch (worker->load->kind) {
@@ -199,6 +246,8 @@ static int run_share(struct worker *worker)
         return run_get_groups(worker);
     case LOAD_WRITE:
         return run_batches(worker);
+    case LOAD_MIX:
+        return run_mix(worker);
     }
     return -1;
 }
@@ -231,7 +280,7 @@ static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
     const struct load *load = worker->load;
-    bool writes = load->kind == LOAD_PUT || load->kind == LOAD_WRITE;
+    bool writes = load->kind == LOAD_PUT || load->kind == LOAD_WRITE || load->kind == LOAD_MIX;
     int opened = load->engine->session_open(load->store, writes, &worker->session);
     bool go = wait_at_gate(worker->gate);
     worker->status = -1;
@@ -315,6 +364,7 @@ static void collect(const struct worker *workers, unsigned count, struct load_ou
         start_ns = workers[i].start_ns < start_ns ? workers[i].start_ns : start_ns;
         end_ns = workers[i].end_ns > end_ns ? workers[i].end_ns : end_ns;
         histogram_merge(&outcome->latencies, &workers[i].latencies);
+        histogram_merge(&outcome->get_latencies, &workers[i].get_latencies);
     }
     outcome->seconds = (double)(end_ns - start_ns) / 1e9;
 }

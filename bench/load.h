@@ -7,6 +7,8 @@
  *     transaction committed.
  *  3. A latency runs from the end of one call to the end of the next, the making of the key and the
  *     check of the value before included, for one reading of the clock per call instead of two.
+ *  4. In a LOAD_MIX every second position of the order is a put and every other a get. The order
+ *     visits each key once, so no thread puts what another gets.
  */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
@@ -20,7 +22,8 @@ enum load_kind {
     LOAD_GET,
     LOAD_GET_MISSING, /* the keys must be absent */
     LOAD_GET_MANY,    /* group keys at a time */
-    LOAD_WRITE        /* batches of group puts */
+    LOAD_WRITE,       /* batches of group puts */
+    LOAD_MIX          /* puts and gets in turn; engines whose sessions can do both */
 };
 
 struct load {
@@ -32,6 +35,7 @@ struct load {
     uint64_t first_id; /* added to each id of the order */
     uint64_t ops;      /* the first so many of the order; counted in keys, whatever the group */
     uint32_t generation;
+    uint16_t *generations; /* of each id, what it holds; LOAD_MIX keeps it. NULL: generation */
     unsigned threads;
     unsigned group;
     bool latency; /* time each call */
@@ -39,7 +43,8 @@ struct load {
 
 struct load_outcome {
     double seconds;
-    struct histogram latencies; /* in ticks, per call; empty without load.latency */
+    struct histogram latencies;     /* in ticks, per call; empty without load.latency */
+    struct histogram get_latencies; /* of LOAD_MIX, whose puts are in the one above */
 };
 
 /* Returns 0, or -1 with a message on stderr. */

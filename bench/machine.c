@@ -3,12 +3,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "ticks.h"
+
+#define PATH_BYTES 4096
 #define OPEN_FOLDERS 16
 #define WARM_BLOCK_BYTES ((size_t)1 << 20)
 
@@ -100,7 +105,7 @@ static int write_file(int fd, uint64_t bytes)
 
 int machine_warm(const char *dir, uint64_t bytes)
 {
-    char path[4096];
+    char path[PATH_BYTES];
     int length = snprintf(path, sizeof path, "%s/warm", dir);
     if (length < 0 || (size_t)length >= sizeof path) {
         errno = ENAMETOOLONG;
@@ -119,5 +124,83 @@ int machine_warm(const char *dir, uint64_t bytes)
         rc = failed("cannot sync", dir);
     }
     close(fd);
+    return rc;
+}
+
+int machine_settle(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return failed("cannot open", dir);
+    }
+    int rc = syncfs(fd) == 0 ? 0 : failed("cannot sync", dir);
+    close(fd);
+    return rc;
+}
+
+static int make_file(const char *path, uint64_t bytes)
+{
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return failed("cannot make", path);
+    }
+    int rc = write_file(fd, bytes) == 0 && ftruncate(fd, (off_t)bytes) == 0
+                 ? 0
+                 : failed("cannot write", path);
+    close(fd);
+    return rc;
+}
+
+static int run_cp(char *from, char *to)
+{
+    extern char **environ;
+    char *const argv[] = {"cp", from, to, NULL};
+    pid_t child = 0;
+    int error = posix_spawnp(&child, "cp", NULL, NULL, argv, environ);
+    if (error != 0) {
+        errno = error;
+        return failed("cannot run cp on", from);
+    }
+    int status = 0;
+    pid_t ended = 0;
+    while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR)
+        ;
+    if (ended != child || status != 0) {
+        fprintf(stderr, "caskade-bench: cp failed on %s\n", from);
+        return -1;
+    }
+    return 0;
+}
+
+static int sync_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return failed("cannot open", path);
+    }
+    int rc = fsync(fd) == 0 ? 0 : failed("cannot sync", path);
+    close(fd);
+    return rc;
+}
+
+int machine_time_copy(const char *dir, uint64_t bytes, double *ret_seconds,
+                      double *ret_synced_seconds)
+{
+    char from[PATH_BYTES];
+    char to[PATH_BYTES];
+    int length = snprintf(from, sizeof from, "%s/copy-from", dir);
+    if (length < 0 || (size_t)length >= sizeof from) {
+        errno = ENAMETOOLONG;
+        return failed("cannot copy in", dir);
+    }
+    snprintf(to, sizeof to, "%s/copy-to", dir); /* shorter */
+    int rc = make_file(from, bytes) == 0 ? machine_settle(dir) : -1;
+    uint64_t start_ns = clock_ns();
+    rc = rc == 0 ? run_cp(from, to) : -1;
+    *ret_seconds = (double)(clock_ns() - start_ns) / 1e9;
+    rc = rc == 0 ? sync_file(to) : -1;
+    *ret_synced_seconds = (double)(clock_ns() - start_ns) / 1e9;
+    unlink(from);
+    unlink(to);
     return rc;
 }

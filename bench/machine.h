@@ -24,4 +24,14 @@ int machine_remove_dir(const char *dir);
  * others left to be written is written. Returns 0, or -1 with a message on stderr. */
 int machine_warm(const char *dir, uint64_t bytes);
 
+/* Waits until all that was written to dir's file system is on the disk. Returns 0, or -1 with a
+ * message on stderr. */
+int machine_settle(const char *dir);
+
+/* Writes a file of that size in dir, lets it settle and copies it with cp, which finds it in the
+ * page cache: the time of cp, and the time until the copy was synced as well. Leaves no file.
+ * Returns 0, or -1 with a message on stderr. */
+int machine_time_copy(const char *dir, uint64_t bytes, double *ret_seconds,
+                      double *ret_synced_seconds);
+
 #endif

@@ -49,12 +49,12 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* 1 for a result, 0 at the end, -1 when interrupted or torn. */
-static int read_result(int fd, struct result *result)
+/* 1 for that many bytes, 0 at the end, -1 when interrupted or torn. */
+static int read_bytes(int fd, void *ret_bytes, size_t size)
 {
     size_t done = 0;
-    while (done < sizeof *result) {
-        ssize_t n = interrupted ? -1 : read(fd, (char *)result + done, sizeof *result - done);
+    while (done < size) {
+        ssize_t n = interrupted ? -1 : read(fd, (char *)ret_bytes + done, size - done);
         if (n == 0) {
             return done == 0 ? 0 : -1;
         }
@@ -62,6 +62,23 @@ static int read_result(int fd, struct result *result)
             return -1;
         }
         done += n > 0 ? (size_t)n : 0;
+    }
+    return 1;
+}
+
+/* The same, for a result and its samples. */
+static int read_result(int fd, struct result *ret_result)
+{
+    int rc = read_bytes(fd, ret_result, sizeof *ret_result);
+    ret_result->samples = NULL;
+    if (rc != 1 || ret_result->sample_count == 0) {
+        return rc;
+    }
+    size_t size = ret_result->sample_count * sizeof *ret_result->samples;
+    ret_result->samples = malloc(size);
+    if (ret_result->samples == NULL || read_bytes(fd, ret_result->samples, size) != 1) {
+        free(ret_result->samples);
+        return -1;
     }
     return 1;
 }
@@ -83,7 +100,8 @@ static int run_turn(const struct turn_plan *plan, struct results *results, FILE 
             result_print_json(&result, json);
             fflush(json);
         }
-        if (results_add(results, &result) != 0) {
+        if (!result.skipped && results_add(results, &result) != 0) {
+            free(result.samples);
             rc = -1;
             break;
         }

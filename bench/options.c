@@ -28,6 +28,8 @@ enum option_code {
     OPT_SYNC_OPS,
     OPT_SHARDS,
     OPT_INDEX_MEMORY,
+    OPT_SEGMENT_BYTES,
+    OPT_CHURN_ROUNDS,
     OPT_NO_LATENCY,
     OPT_NO_WARM
 };
@@ -50,6 +52,8 @@ static const struct option long_options[] = {
     {"sync-ops", required_argument, NULL, OPT_SYNC_OPS},
     {"shards", required_argument, NULL, OPT_SHARDS},
     {"index-memory", required_argument, NULL, OPT_INDEX_MEMORY},
+    {"segment-bytes", required_argument, NULL, OPT_SEGMENT_BYTES},
+    {"churn-rounds", required_argument, NULL, OPT_CHURN_ROUNDS},
     {"no-latency", no_argument, NULL, OPT_NO_LATENCY},
     {"no-warm", no_argument, NULL, OPT_NO_WARM},
     {NULL, 0, NULL, 0},
@@ -75,6 +79,8 @@ static const char help_text[] =
     "  --sync-ops N          puts of each thread of syncalways; default 1000\n"
     "  --shards N            Caskade's shard_count; default its own\n"
     "  --index-memory BYTES  Caskade's index_memory; default its own\n"
+    "  --segment-bytes BYTES Caskade's segment_bytes; default its own\n"
+    "  --churn-rounds N      times that churn overwrites each key; default 5\n"
     "  --no-latency          don't time single calls\n"
     "  --no-warm             don't warm memory before each new store\n"
     "  --help\n";
@@ -237,6 +243,10 @@ static int parse_one(struct options *options, int code, const char *text)
         return parse_unsigned("shards", text, 1, 256, &options->shards);
     case OPT_INDEX_MEMORY:
         return parse_number("index-memory", text, 1, UINT64_MAX, &options->index_memory);
+    case OPT_SEGMENT_BYTES:
+        return parse_number("segment-bytes", text, 256, UINT64_C(2) << 30, &options->segment_bytes);
+    case OPT_CHURN_ROUNDS:
+        return parse_unsigned("churn-rounds", text, 1, 1000, &options->churn_rounds);
     case OPT_DIR:
         options->dir = text;
         return 0;
@@ -270,6 +280,7 @@ static void set_defaults(struct options *options)
         .group = 16,
         .batch = 64,
         .sync_ops = 1000,
+        .churn_rounds = 5,
         .latency = true,
         .warm = true,
     };

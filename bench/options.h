@@ -28,6 +28,8 @@ struct options {
     unsigned sync_ops; /* synced puts per thread */
     uint32_t shards;
     uint64_t index_memory;
+    uint64_t segment_bytes;
+    unsigned churn_rounds;
     bool latency;
     bool warm;
     const char *dir;

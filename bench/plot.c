@@ -90,12 +90,12 @@ static int write_script(const struct options *options)
     return finish(file, NAME ".gp");
 }
 
-static int run_gnuplot(const char *dir)
+static int run_gnuplot(const char *dir, const char *script)
 {
     pid_t child = fork();
     if (child == 0) {
         if (chdir(dir) == 0) {
-            execlp("gnuplot", "gnuplot", NAME ".gp", (char *)NULL);
+            execlp("gnuplot", "gnuplot", script, (char *)NULL);
         }
         _exit(errno == ENOENT ? NOT_FOUND : EXIT_FAILURE);
     }
@@ -105,22 +105,82 @@ static int run_gnuplot(const char *dir)
         return -1;
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND) {
-        fprintf(stderr, "caskade-bench: gnuplot is not installed: %s/" NAME ".gp is not drawn\n",
-                dir);
+        fprintf(stderr, "caskade-bench: gnuplot is not installed: %s/%s is not drawn\n", dir,
+                script);
         return 0;
     }
     if (status != 0) {
-        fprintf(stderr, "caskade-bench: gnuplot failed on %s/" NAME ".gp\n", dir);
+        fprintf(stderr, "caskade-bench: gnuplot failed on %s/%s\n", dir, script);
         return -1;
     }
     return 0;
 }
 
+static int write_series_data(const struct result *result, const char *dir, const char *name)
+{
+    FILE *file = create(dir, name);
+    if (file == NULL) {
+        return -1;
+    }
+    series_print_data(result->samples, result->sample_count, file);
+    return finish(file, name);
+}
+
+static int write_series_script(const struct result *result, const char *dir, const char *stem,
+                               const char *name)
+{
+    FILE *file = create(dir, name);
+    if (file == NULL) {
+        return -1;
+    }
+    fprintf(file,
+            "set terminal png size 1000,500 background rgb 'white'\n"
+            "set output '%s.png'\n"
+            "set datafile separator '\\t'\n"
+            "set key autotitle columnhead outside right top\n"
+            "set title '%s: %s, %llu keys, %llu puts'\n"
+            "set xlabel 'seconds'\n"
+            "set ylabel 'MB'\n"
+            "set yrange [0:*]\n"
+            "set grid\n"
+            "plot '%s.dat' using 1:($3/1e6) title 'disk use' with lines lw 2, \\\n"
+            "     '' using 1:($4/1e6) title 'live' with lines lw 2, \\\n"
+            "     '' using 1:($4*2/1e6) title 'twice live' with lines dt 2\n",
+            stem, result->workload, result->engine, (unsigned long long)result->num,
+            (unsigned long long)result->ops, stem);
+    return finish(file, name);
+}
+
+static int draw_series(const struct result *result, const char *dir)
+{
+    char stem[3 * RESULT_NAME_BYTES + 32];
+    char data[sizeof stem + 4];
+    char script[sizeof stem + 4];
+    snprintf(stem, sizeof stem, "%s-%s-x%u-r%u", result->workload, result->engine, result->threads,
+             result->round);
+    snprintf(data, sizeof data, "%s.dat", stem);
+    snprintf(script, sizeof script, "%s.gp", stem);
+    if (write_series_data(result, dir, data) != 0 ||
+        write_series_script(result, dir, stem, script) != 0) {
+        return -1;
+    }
+    return run_gnuplot(dir, script);
+}
+
 int plot_draw(const struct results *results, const struct options *options)
 {
+    if (results->count == 0) {
+        return 0; /* all workloads were skipped */
+    }
     if (machine_make_dir(options->plot) != 0 || write_data(results, options) != 0 ||
         write_script(options) != 0) {
         return -1;
     }
-    return run_gnuplot(options->plot);
+    int rc = run_gnuplot(options->plot, NAME ".gp");
+    for (size_t i = 0; i < results->count && rc == 0; i++) {
+        if (results->items[i].sample_count != 0) {
+            rc = draw_series(&results->items[i], options->plot);
+        }
+    }
+    return rc;
 }

@@ -1,7 +1,11 @@
 #include "result.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+
+#define FIGURES_A_LINE 3
 
 int results_add(struct results *results, const struct result *result)
 {
@@ -20,8 +24,29 @@ int results_add(struct results *results, const struct result *result)
 
 void results_release(struct results *results)
 {
+    for (size_t i = 0; i < results->count; i++) {
+        free(results->items[i].samples);
+    }
     free(results->items);
     *results = (struct results){NULL, 0, 0};
+}
+
+void result_add_figure(struct result *result, const char *name, double value)
+{
+    assert(result->figure_count < RESULT_FIGURES_MAX);
+    struct result_figure *figure = &result->figures[result->figure_count++];
+    snprintf(figure->name, sizeof figure->name, "%s", name);
+    figure->value = value;
+}
+
+const struct result_figure *result_figure(const struct result *result, const char *name)
+{
+    for (unsigned i = 0; i < result->figure_count; i++) {
+        if (strcmp(result->figures[i].name, name) == 0) {
+            return &result->figures[i];
+        }
+    }
+    return NULL;
 }
 
 double result_ns_per_op(const struct result *result)
@@ -34,8 +59,21 @@ static double ops_per_second(const struct result *result)
     return result->seconds > 0.0 ? (double)result->ops / result->seconds : 0.0;
 }
 
+static void print_figures(const struct result *result, FILE *file)
+{
+    for (unsigned i = 0; i < result->figure_count; i++) {
+        bool ends = i % FIGURES_A_LINE == FIGURES_A_LINE - 1 || i == result->figure_count - 1;
+        fprintf(file, "    %22s %-12.6g%s", result->figures[i].name, result->figures[i].value,
+                ends ? "\n" : "");
+    }
+}
+
 void result_print(const struct result *result, FILE *file)
 {
+    if (result->skipped) {
+        fprintf(file, "%-12s : skipped: %s has no merge\n", result->workload, result->engine);
+        return;
+    }
     fprintf(file, "%-12s : %11.3f micros/op %.0f ops/sec %.6f seconds %" PRIu64 " operations;",
             result->workload, result_ns_per_op(result) / 1e3, ops_per_second(result),
             result->seconds, result->ops);
@@ -55,6 +93,7 @@ void result_print(const struct result *result, FILE *file)
     }
     fprintf(file, " %s, %u thread%s, round %u\n", result->engine, result->threads,
             result->threads == 1 ? "" : "s", result->round);
+    print_figures(result, file);
 }
 
 static void print_known(FILE *file, const char *name, uint64_t value)
@@ -75,8 +114,28 @@ static void print_latency(FILE *file, const char *name, bool known, double value
     }
 }
 
+static void print_json_figures(const struct result *result, FILE *file)
+{
+    if (result->figure_count == 0) {
+        return;
+    }
+    fprintf(file, ", \"figures\": {");
+    for (unsigned i = 0; i < result->figure_count; i++) {
+        fprintf(file, "%s\"%s\": %.9g", i == 0 ? "" : ", ", result->figures[i].name,
+                result->figures[i].value);
+    }
+    fprintf(file, "}");
+}
+
 void result_print_json(const struct result *result, FILE *file)
 {
+    if (result->skipped) {
+        fprintf(file,
+                "{\"engine\": \"%s\", \"workload\": \"%s\", \"threads\": %u, \"round\": %u, "
+                "\"skipped\": true}\n",
+                result->engine, result->workload, result->threads, result->round);
+        return;
+    }
     fprintf(file,
             "{\"engine\": \"%s\", \"workload\": \"%s\", \"threads\": %u, \"num\": %" PRIu64
             ", \"round\": %u, \"ops\": %" PRIu64 ", \"group\": %u, \"seconds\": %.9f"
@@ -92,5 +151,10 @@ void result_print_json(const struct result *result, FILE *file)
     print_known(file, "disk_bytes", result->disk_bytes);
     print_known(file, "index_ram_bytes", result->index_ram_bytes);
     print_known(file, "recovered_records", result->recovered_records);
+    print_json_figures(result, file);
+    if (result->sample_count != 0) {
+        fprintf(file, ", ");
+        series_print_json(result->samples, result->sample_count, file);
+    }
     fprintf(file, "}\n");
 }

@@ -8,7 +8,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "series.h"
+
 #define RESULT_NAME_BYTES 16
+#define RESULT_FIGURES_MAX 40
+
+/* What one workload alone has to tell. */
+struct result_figure {
+    char name[24];
+    double value;
+};
 
 struct result {
     char engine[RESULT_NAME_BYTES];
@@ -30,6 +39,11 @@ struct result {
     uint64_t disk_bytes;
     uint64_t index_ram_bytes;   /* UINT64_MAX: the engine can't tell */
     uint64_t recovered_records; /* the same */
+    bool skipped;               /* the engine has no merge: nothing else is known */
+    unsigned figure_count;
+    struct result_figure figures[RESULT_FIGURES_MAX];
+    size_t sample_count;    /* so many samples follow the result on its way */
+    struct sample *samples; /* where it has arrived; of results_release() to free */
 };
 
 struct results {
@@ -38,13 +52,19 @@ struct results {
     size_t capacity;
 };
 
-/* Appends a copy. Returns 0, or -1 when out of memory. */
+/* Appends a copy, which takes the samples over. Returns 0, or -1 when out of memory. */
 int results_add(struct results *results, const struct result *result);
 void results_release(struct results *results);
 
+/* Name and value; there is room for RESULT_FIGURES_MAX. */
+void result_add_figure(struct result *result, const char *name, double value);
+
+/* NULL where there is none of that name. */
+const struct result_figure *result_figure(const struct result *result, const char *name);
+
 double result_ns_per_op(const struct result *result);
 
-/* db_bench's line. */
+/* db_bench's line, and the figures in lines below it. */
 void result_print(const struct result *result, FILE *file);
 
 /* One line of JSON. What is not known is null. */

@@ -79,6 +79,18 @@ double summary_ns_per_op(const struct results *results, const struct summary_key
     return count == 0 ? 0.0 : summary_median(values, count);
 }
 
+/* Sorts the values. */
+static struct summary_ratio spread(double *values, size_t count)
+{
+    struct summary_ratio spread = {(unsigned)count, 0.0, 0.0, 0.0};
+    if (count != 0) {
+        spread.median = summary_median(values, count);
+        spread.min = values[0];
+        spread.max = values[count - 1];
+    }
+    return spread;
+}
+
 struct summary_ratio summary_compare(const struct results *results, const struct summary_key *fast,
                                      const struct summary_key *slow)
 {
@@ -91,13 +103,22 @@ struct summary_ratio summary_compare(const struct results *results, const struct
             values[count++] = result_ns_per_op(b) / result_ns_per_op(a);
         }
     }
-    struct summary_ratio ratio = {(unsigned)count, 0.0, 0.0, 0.0};
-    if (count != 0) {
-        ratio.median = summary_median(values, count); /* and sorted */
-        ratio.min = values[0];
-        ratio.max = values[count - 1];
+    return spread(values, count);
+}
+
+struct summary_ratio summary_figure(const struct results *results, const struct summary_key *key,
+                                    const char *name)
+{
+    double values[ROUNDS_MAX];
+    size_t count = 0;
+    for (unsigned round = 1; round <= ROUNDS_MAX; round++) {
+        const struct result *result = find(results, key, round);
+        const struct result_figure *figure = result != NULL ? result_figure(result, name) : NULL;
+        if (figure != NULL) {
+            values[count++] = figure->value;
+        }
     }
-    return ratio;
+    return spread(values, count);
 }
 
 struct report {
@@ -209,6 +230,35 @@ static void print_against_single(const struct report *report, const struct summa
     }
 }
 
+/* What only this workload tells. */
+static void print_figures(const struct report *report, const struct summary_key *key)
+{
+    const struct result *first = find(report->results, key, 1);
+    for (unsigned i = 0; first != NULL && i < first->figure_count; i++) {
+        const char *name = first->figures[i].name;
+        struct summary_ratio figure = summary_figure(report->results, key, name);
+        fprintf(report->file, "%12.6g  (%.6g to %.6g)  %s %s x%u %s\n", figure.median, figure.min,
+                figure.max, key->engine, key->workload, key->threads, name);
+        if (report->json != NULL) {
+            fprintf(report->json,
+                    "{\"median_of\": \"%s\", \"engine\": \"%s\", \"threads\": %u, \"rounds\": %u, "
+                    "\"figure\": \"%s\", \"median\": %.9g, \"min\": %.9g, \"max\": %.9g}\n",
+                    key->workload, key->engine, key->threads, figure.rounds, name, figure.median,
+                    figure.min, figure.max);
+        }
+    }
+}
+
+static bool has_figures(const struct results *results)
+{
+    for (size_t i = 0; i < results->count; i++) {
+        if (results->items[i].figure_count != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A workload that is listed twice is reported once, where it stands last. */
 static bool is_listed_again(const struct options *options, size_t index)
 {
@@ -252,4 +302,8 @@ void summary_print(const struct results *results, const struct options *options,
     for_each_key(&report, print_against_peer);
     for_each_key(&report, print_against_one_thread);
     for_each_key(&report, print_against_single);
+    if (has_figures(results)) {
+        fprintf(file, "\nFigures of single workloads: median (smallest to largest round)\n");
+        for_each_key(&report, print_figures);
+    }
 }

@@ -20,7 +20,7 @@ struct summary_key {
 };
 
 struct summary_ratio {
-    unsigned rounds; /* 0: nothing to compare, and the rest is undefined */
+    unsigned rounds; /* 0: there is nothing, and the rest is 0 */
     double median;
     double min;
     double max;
@@ -34,6 +34,10 @@ double summary_ns_per_op(const struct results *results, const struct summary_key
 
 struct summary_ratio summary_compare(const struct results *results, const struct summary_key *fast,
                                      const struct summary_key *slow);
+
+/* The same of a figure, over the rounds that have it. */
+struct summary_ratio summary_figure(const struct results *results, const struct summary_key *key,
+                                    const char *name);
 
 /* Prints all of it; json may be NULL. */
 void summary_print(const struct results *results, const struct options *options, FILE *file,

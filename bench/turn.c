@@ -9,64 +9,66 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "load.h"
 #include "machine.h"
+#include "merge.h"
 #include "ticks.h"
 
 /* Keys that are read, and compared, after a store was opened anew. */
 #define SAMPLE_KEYS 10000
 
-/* The salts of the orders. */
-enum { SALT_FILL = 1, SALT_READ, SALT_SAMPLE, SALT_OVERWRITE };
+struct engine_config turn_config(const struct turn *turn)
+{
+    const struct options *options = turn->plan->options;
+    return (struct engine_config){
+        .dir = turn->plan->dir,
+        .num = options->num,
+        .key_bytes = options->key_bytes,
+        .value_bytes = options->value_bytes,
+        .shards = options->shards,
+        .index_memory = options->index_memory,
+        .segment_bytes = options->segment_bytes,
+    };
+}
 
-struct turn {
-    const struct turn_plan *plan;
-    struct keyspace keyspace;
-    struct engine_store *store; /* NULL: closed */
-    bool filled;                /* the store holds every key, each of this generation */
-    uint32_t generation;
-    uint64_t rss_anon_start_bytes;
-    int fd; /* where the results go */
-};
+int turn_open(struct turn *turn, const struct engine_config *config)
+{
+    return turn->plan->engine->open(config, &turn->store) == ENGINE_OK ? 0 : -1;
+}
 
 static int open_store(struct turn *turn, uint64_t num, bool sync_always)
 {
-    const struct options *options = turn->plan->options;
-    const struct engine_config config = {
-        .dir = turn->plan->dir,
-        .num = num,
-        .key_bytes = options->key_bytes,
-        .value_bytes = options->value_bytes,
-        .sync_always = sync_always,
-        .shards = options->shards,
-        .index_memory = options->index_memory,
-    };
-    return turn->plan->engine->open(&config, &turn->store) == ENGINE_OK ? 0 : -1;
+    struct engine_config config = turn_config(turn);
+    config.num = num;
+    config.sync_always = sync_always;
+    return turn_open(turn, &config);
 }
 
-static int close_store(struct turn *turn)
+int turn_close(struct turn *turn)
 {
     struct engine_store *store = turn->store;
     turn->store = NULL;
     return store == NULL || turn->plan->engine->close(store) == ENGINE_OK ? 0 : -1;
 }
 
-/* Leaves an empty directory and warm memory. */
-static int clear_store(struct turn *turn)
+int turn_clear(struct turn *turn, uint64_t bytes)
 {
-    const struct options *options = turn->plan->options;
     turn->filled = false;
     turn->generation = 0;
-    if (close_store(turn) != 0 || machine_remove_dir(turn->plan->dir) != 0 ||
+    if (turn_close(turn) != 0 || machine_remove_dir(turn->plan->dir) != 0 ||
         machine_make_dir(turn->plan->dir) != 0) {
         return -1;
     }
-    /* As much as a log takes whose every key was overwritten once, the largest of the stores. */
-    uint64_t bytes = 2 * options->num * (options->key_bytes + options->value_bytes + 32);
-    return options->warm ? machine_warm(turn->plan->dir, bytes) : 0;
+    return turn->plan->options->warm ? machine_warm(turn->plan->dir, bytes) : 0;
 }
 
-static struct load make_load(const struct turn *turn, enum load_kind kind, uint64_t salt)
+static int clear_store(struct turn *turn)
+{
+    const struct options *options = turn->plan->options;
+    /* As much as a log takes whose every key was overwritten once, the largest of the stores. */
+    return turn_clear(turn, 2 * options->num * (options->key_bytes + options->value_bytes + 32));
+}
+
+struct load turn_load(const struct turn *turn, enum load_kind kind, uint64_t salt)
 {
     const struct options *options = turn->plan->options;
     struct load load = {
@@ -90,7 +92,7 @@ static int fill(struct turn *turn, enum load_kind kind, struct load_outcome *ret
     if (clear_store(turn) != 0 || open_store(turn, turn->plan->options->num, false) != 0) {
         return -1;
     }
-    struct load load = make_load(turn, kind, SALT_FILL);
+    struct load load = turn_load(turn, kind, SALT_FILL);
     load.group = kind == LOAD_WRITE ? turn->plan->options->batch : 1;
     result->group = load.group;
     int rc = load_run(&load, ret_outcome);
@@ -101,7 +103,7 @@ static int fill(struct turn *turn, enum load_kind kind, struct load_outcome *ret
 static int overwrite(struct turn *turn, struct load_outcome *ret_outcome)
 {
     turn->generation++;
-    const struct load load = make_load(turn, LOAD_PUT, SALT_OVERWRITE + turn->generation);
+    const struct load load = turn_load(turn, LOAD_PUT, SALT_OVERWRITE + turn->generation);
     turn->filled = false;
     int rc = load_run(&load, ret_outcome);
     turn->filled = rc == 0;
@@ -112,7 +114,7 @@ static int read_keys(struct turn *turn, enum load_kind kind, struct load_outcome
                      struct result *result)
 {
     const struct options *options = turn->plan->options;
-    struct load load = make_load(turn, kind, SALT_READ);
+    struct load load = turn_load(turn, kind, SALT_READ);
     if (kind == LOAD_GET_MISSING) {
         load.first_id = options->num;
         result->bytes = 0;
@@ -129,7 +131,7 @@ static int put_synced(struct turn *turn, struct load_outcome *ret_outcome, struc
     if (clear_store(turn) != 0 || open_store(turn, ops, true) != 0) {
         return -1;
     }
-    struct load load = make_load(turn, LOAD_PUT, SALT_FILL);
+    struct load load = turn_load(turn, LOAD_PUT, SALT_FILL);
     load.ops = ops;
     order_init(&load.order, ops, SALT_FILL);
     result->ops = ops;
@@ -146,7 +148,7 @@ static int time_open(struct turn *turn, struct load_outcome *ret_outcome, struct
         return -1;
     }
     double seconds = (double)(clock_ns() - start_ns) / 1e9;
-    struct load sample = make_load(turn, LOAD_GET, SALT_SAMPLE);
+    struct load sample = turn_load(turn, LOAD_GET, SALT_SAMPLE);
     sample.latency = false;
     sample.ops = sample.ops < SAMPLE_KEYS ? sample.ops : SAMPLE_KEYS;
     int rc = load_run(&sample, ret_outcome);
@@ -172,7 +174,7 @@ static void fill_and_wait(struct turn *turn, pid_t parent, int fd)
     if (open_store(turn, turn->plan->options->num, false) != 0) {
         _exit(EXIT_FAILURE);
     }
-    const struct load load = make_load(turn, LOAD_PUT, SALT_FILL);
+    const struct load load = turn_load(turn, LOAD_PUT, SALT_FILL);
     if (load_run(&load, &outcome) != 0 || write(fd, "", 1) != 1) {
         _exit(EXIT_FAILURE);
     }
@@ -236,9 +238,14 @@ static int run_kind(struct turn *turn, enum workload_kind kind, struct load_outc
     case WORKLOAD_SYNC:
         return put_synced(turn, ret_outcome, result);
     case WORKLOAD_REOPEN:
-        return close_store(turn) == 0 ? time_open(turn, ret_outcome, result) : -1;
+        return turn_close(turn) == 0 ? time_open(turn, ret_outcome, result) : -1;
     case WORKLOAD_REOPEN_KILL:
         return fill_and_kill(turn) == 0 ? time_open(turn, ret_outcome, result) : -1;
+    case WORKLOAD_CHURN:
+    case WORKLOAD_DICTIONARY:
+    case WORKLOAD_MERGE_LATENCY:
+    case WORKLOAD_MERGE_SPEED:
+        return merge_run(turn, kind, ret_outcome, result);
     }
     return -1;
 }
@@ -246,7 +253,7 @@ static int run_kind(struct turn *turn, enum workload_kind kind, struct load_outc
 static bool wants_filled(enum workload_kind kind)
 {
     return kind != WORKLOAD_FILL && kind != WORKLOAD_BATCH && kind != WORKLOAD_SYNC &&
-           kind != WORKLOAD_REOPEN_KILL;
+           kind != WORKLOAD_REOPEN_KILL && !merge_is_about(kind);
 }
 
 static void set_latencies(struct result *result, const struct histogram *latencies)
@@ -260,8 +267,8 @@ static void set_latencies(struct result *result, const struct histogram *latenci
 
 static void set_figures(struct turn *turn, struct result *result)
 {
-    struct engine_figures figures = {ENGINE_UNKNOWN, ENGINE_UNKNOWN};
-    if (turn->plan->engine->figures != NULL) {
+    struct engine_figures figures = {ENGINE_UNKNOWN, ENGINE_UNKNOWN, 0, 0, 0, 0, 0, 0, 0, 0};
+    if (turn->store != NULL && turn->plan->engine->figures != NULL) {
         turn->plan->engine->figures(turn->store, &figures);
     }
     result->index_ram_bytes = figures.index_ram_bytes;
@@ -269,6 +276,31 @@ static void set_figures(struct turn *turn, struct result *result)
     result->rss_anon_start_bytes = turn->rss_anon_start_bytes;
     result->rss_anon_bytes = machine_rss_anon_bytes();
     result->disk_bytes = machine_disk_bytes(turn->plan->dir);
+}
+
+static int send_bytes(int fd, const void *bytes, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = write(fd, (const char *)bytes + done, size - done);
+        if (n < 0 && errno != EINTR) {
+            return -1;
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+static int send_result(struct turn *turn, struct result *result)
+{
+    const struct series *series = &turn->series;
+    result->sample_count = series->count;
+    int rc = send_bytes(turn->fd, result, sizeof *result);
+    if (rc == 0) {
+        rc = send_bytes(turn->fd, series->samples, series->count * sizeof *series->samples);
+    }
+    series_release(&turn->series);
+    return rc;
 }
 
 static int run_workload(struct turn *turn, const struct workload *workload)
@@ -284,6 +316,10 @@ static int run_workload(struct turn *turn, const struct workload *workload)
     result.ops = result.num;
     result.group = 1;
     result.bytes = result.num * (turn->keyspace.key_bytes + turn->keyspace.value_bytes);
+    if (merge_is_about(workload->kind) && turn->plan->engine->merge == NULL) {
+        result.skipped = true;
+        return send_result(turn, &result);
+    }
     if (wants_filled(workload->kind) && !turn->filled &&
         fill(turn, LOAD_PUT, &outcome, &result) != 0) {
         return -1;
@@ -295,7 +331,7 @@ static int run_workload(struct turn *turn, const struct workload *workload)
     result.seconds = outcome.seconds;
     set_latencies(&result, &outcome.latencies);
     set_figures(turn, &result);
-    return write(turn->fd, &result, sizeof result) == (ssize_t)sizeof result ? 0 : -1;
+    return send_result(turn, &result);
 }
 
 static int run_turn(const struct turn_plan *plan, int fd)
@@ -311,7 +347,8 @@ static int run_turn(const struct turn_plan *plan, int fd)
     for (size_t i = 0; i < options->workload_count && rc == 0; i++) {
         rc = run_workload(&turn, options->workloads[i]);
     }
-    if (close_store(&turn) != 0 || machine_remove_dir(plan->dir) != 0) {
+    series_release(&turn.series);
+    if (turn_close(&turn) != 0 || machine_remove_dir(plan->dir) != 0) {
         rc = -1;
     }
     return rc;

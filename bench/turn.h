@@ -12,8 +12,10 @@
 
 #include <sys/types.h>
 
+#include "load.h"
 #include "options.h"
 #include "result.h"
+#include "series.h"
 
 struct turn_plan {
     const struct options *options;
@@ -23,9 +25,35 @@ struct turn_plan {
     const char *dir; /* for the store; made and removed by the turn */
 };
 
-/* Starts the turn's process. Each struct result appears on *ret_fd as soon as it is there; the end
- * of the file comes with the end of the process, whose exit code is 0 if all went well. Returns 0,
- * or -1 with a message on stderr. */
+/* The salts of the orders. */
+enum { SALT_FILL = 1, SALT_READ, SALT_SAMPLE, SALT_OVERWRITE };
+
+struct turn {
+    const struct turn_plan *plan;
+    struct keyspace keyspace;
+    struct engine_store *store; /* NULL: closed */
+    bool filled;                /* the store holds every key, each of this generation */
+    uint32_t generation;
+    uint64_t rss_anon_start_bytes;
+    struct series series; /* its samples go with the next result */
+    int fd;               /* where the results go */
+};
+
+/* What the command line says of a store. */
+struct engine_config turn_config(const struct turn *turn);
+
+/* Close what is open; open the turn's store; leave an empty directory, and memory that was warmed
+ * for so many bytes. */
+int turn_close(struct turn *turn);
+int turn_open(struct turn *turn, const struct engine_config *config);
+int turn_clear(struct turn *turn, uint64_t bytes);
+
+/* A load of all keys on the open store. */
+struct load turn_load(const struct turn *turn, enum load_kind kind, uint64_t salt);
+
+/* Starts the turn's process. Each struct result appears on *ret_fd as soon as it is there, its
+ * samples behind it; the end of the file comes with the end of the process, whose exit code is 0 if
+ * all went well. Returns 0, or -1 with a message on stderr. */
 int turn_start(const struct turn_plan *plan, pid_t *ret_pid, int *ret_fd);
 
 #endif

@@ -13,6 +13,11 @@ static const struct workload workloads[] = {
     {"reopen", WORKLOAD_REOPEN, "closes the store and times the opening, in keys"},
     {"reopenkill", WORKLOAD_REOPEN_KILL,
      "kills (SIGKILL) a process that filled a new store, times the opening, in keys"},
+    {"churn", WORKLOAD_CHURN, "puts each key, then --churn-rounds times anew; disk use over time"},
+    {"dictionary", WORKLOAD_DICTIONARY,
+     "--num puts over 100000 keys, 100 MB segments, merged at 10 of them; the same"},
+    {"mergelatency", WORKLOAD_MERGE_LATENCY, "puts and gets while merging, and while not"},
+    {"mergespeed", WORKLOAD_MERGE_SPEED, "merges a store that is 80 % dead, beside cp"},
 };
 
 const struct workload *workload_at(size_t i)

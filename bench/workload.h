@@ -11,9 +11,14 @@ enum workload_kind {
     WORKLOAD_READ,      /* each key once, in random order */
     WORKLOAD_READ_MISSING,
     WORKLOAD_GET_MANY,
-    WORKLOAD_SYNC,       /* puts into a new store, each durable when it returns */
-    WORKLOAD_REOPEN,     /* close the store; the time to open it */
-    WORKLOAD_REOPEN_KILL /* a process fills a new store and is killed; the time to open it */
+    WORKLOAD_SYNC,        /* puts into a new store, each durable when it returns */
+    WORKLOAD_REOPEN,      /* close the store; the time to open it */
+    WORKLOAD_REOPEN_KILL, /* a process fills a new store and is killed; the time to open it */
+    /* Of merge.h, each on stores of its own. */
+    WORKLOAD_CHURN,
+    WORKLOAD_DICTIONARY,
+    WORKLOAD_MERGE_LATENCY,
+    WORKLOAD_MERGE_SPEED
 };
 
 struct workload {

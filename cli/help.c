@@ -13,7 +13,7 @@ static void print_padded(struct out *out, const char *left, const char *right)
     size_t size = strlen(left);
     out_text(out, "  ");
     out_text(out, left);
-    while (size++ < 22) {
+    while (size++ < 24) {
         out_char(out, ' ');
     }
     out_char(out, ' ');

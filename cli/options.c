@@ -30,6 +30,8 @@ static const struct unit time_units[] = {
     {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0},
 };
 
+static const struct unit percent_units[] = {{"", 1}, {"%", 1}, {NULL, 0}};
+
 static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
 
 static bool parse_number(const char *text, const struct unit *units, uint64_t *ret_number)
@@ -155,14 +157,93 @@ static const char *set_read_mode(struct args *args, const char *value)
     return NULL;
 }
 
-static const char *set_verify_reads(struct args *args, const char *value)
+static const char *set_switch(enum cask_switch *ret_switch, const char *value)
 {
     static const enum cask_switch switches[] = {CASK_SWITCH_ON, CASK_SWITCH_OFF};
     int place = parse_word(value, "on off");
     if (place < 0) {
         return "it is on or off";
     }
-    args->open.verify_reads = switches[place];
+    *ret_switch = switches[place];
+    return NULL;
+}
+
+static const char *set_verify_reads(struct args *args, const char *value)
+{
+    return set_switch(&args->open.verify_reads, value);
+}
+
+static const char *set_merge(struct args *args, const char *value)
+{
+    return set_switch(&args->open.merge, value);
+}
+
+static const char *set_percent(uint32_t *ret_percent, const char *value)
+{
+    uint64_t number;
+    if (!parse_number(value, percent_units, &number) || number < 1 || number > 99) {
+        return "it is a percentage from 1 to 99";
+    }
+    *ret_percent = (uint32_t)number;
+    return NULL;
+}
+
+static const char *set_merge_trigger(struct args *args, const char *value)
+{
+    return set_percent(&args->open.merge_trigger_percent, value);
+}
+
+static const char *set_merge_segment(struct args *args, const char *value)
+{
+    return set_percent(&args->open.merge_segment_percent, value);
+}
+
+static const char *set_merge_at_once(struct args *args, const char *value)
+{
+    uint64_t number;
+    if (!parse_number(value, no_units, &number) || number < 1 || number > 256) {
+        return "it is a number from 1 to 256";
+    }
+    args->open.merge_at_once = (uint32_t)number;
+    return NULL;
+}
+
+static const char *set_merge_rate(struct args *args, const char *value)
+{
+    uint64_t number;
+    if (!parse_number(value, size_units, &number) || number < 1) {
+        return "it is a size such as 50M, at least 1 (leave it out for no limit)";
+    }
+    args->open.merge_bytes_per_second = number;
+    return NULL;
+}
+
+/* One or two digits, a full hour. Returns what follows them, or NULL. */
+static const char *parse_hour(const char *text, uint8_t *ret_hour)
+{
+    unsigned hour = 0;
+    size_t digits = strspn(text, "0123456789");
+    if (digits < 1 || digits > 2) {
+        return NULL;
+    }
+    for (size_t i = 0; i < digits; i++) {
+        hour = 10 * hour + (unsigned)(text[i] - '0');
+    }
+    *ret_hour = (uint8_t)hour;
+    return text + digits;
+}
+
+static const char *set_merge_hours(struct args *args, const char *value)
+{
+    uint8_t from = 0, until = 0;
+    const char *dash = parse_hour(value, &from);
+    const char *end = dash != NULL && *dash == '-' ? parse_hour(dash + 1, &until) : NULL;
+    /* 5-5 might mean always or never; the library takes 0 and 0 for always. */
+    if (end == NULL || *end != '\0' || from > 23 || until > 24 || from == until) {
+        return "it is FROM-UNTIL, two different full hours, such as 22-6 or 0-24";
+    }
+    args->open.merge_from_hour = from;
+    args->open.merge_until_hour = until;
     return NULL;
 }
 
@@ -290,7 +371,7 @@ const struct option_row options[] = {
     {"threads", "N", NULL, "threads to load with; default: one for each core", OPTIONS_LOAD,
      set_threads},
     {"keep-going", NULL, NULL, "count bad lines and skip them", OPTIONS_LOAD, set_keep_going},
-    {"report", NULL, NULL, "print \"loaded N\": the first N records are in the store", OPTIONS_LOAD,
+    {"report", NULL, NULL, "print \"loaded N\": the first N are in the store", OPTIONS_LOAD,
      set_report},
     {"json", NULL, NULL, "print one JSON object", OPTIONS_STAT, set_json},
     {"completion", NULL, NULL, "print the completion script for bash", OPTIONS_COMPLETION,
@@ -307,6 +388,18 @@ const struct option_row options[] = {
     {"read-mode", "MODE", "mapped pread", "mapped or pread", OPTIONS_OPEN, set_read_mode},
     {"verify-reads", "SWITCH", "on off", "checksums on every read: on or off; default on",
      OPTIONS_OPEN, set_verify_reads},
+    {"merge", "SWITCH", "on off", "background merging: on or off; default on", OPTIONS_OPEN,
+     set_merge},
+    {"merge-trigger", "PERCENT", "20 35 50 75", "dead share that starts it in a shard; default 35",
+     OPTIONS_OPEN, set_merge_trigger},
+    {"merge-segment", "PERCENT", "20 45 50 75", "dead share of segments it takes; default 45",
+     OPTIONS_OPEN, set_merge_segment},
+    {"merge-at-once", "N", "1 2 4", "shards that merge at the same time; default 1", OPTIONS_OPEN,
+     set_merge_at_once},
+    {"merge-rate", "SIZE", "10M 50M 200M", "bytes a second it reads and writes; default no limit",
+     OPTIONS_OPEN, set_merge_rate},
+    {"merge-hours", "FROM-UNTIL", "0-24 22-6", "hours it starts in, local time; default any",
+     OPTIONS_OPEN, set_merge_hours},
     {"read-only", NULL, NULL, "change nothing on disk", OPTIONS_OPEN, set_read_only},
     {"verbose", NULL, NULL, "say more on standard error", OPTIONS_ALL, set_verbose},
     {"help", NULL, NULL, "explain the verb", OPTIONS_ALL, set_help},

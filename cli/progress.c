@@ -12,6 +12,7 @@
 #define DRAW_EVERY_SECONDS 0.1
 
 static struct {
+    bool begun; /* until progress_end() */
     bool shown;
     enum progress_unit unit;
     uint64_t total;
@@ -29,6 +30,7 @@ double progress_seconds(void)
 void progress_begin(enum progress_unit unit, uint64_t total, bool data_on_stdout)
 {
     progress.shown = isatty(STDERR_FILENO) == 1 && !(data_on_stdout && isatty(STDOUT_FILENO) == 1);
+    progress.begun = true;
     progress.unit = unit;
     progress.total = total;
     progress.start = progress_seconds();
@@ -102,8 +104,18 @@ void progress_update(uint64_t done)
     report_transient(line);
 }
 
+void progress_follow(uint64_t done, uint64_t total)
+{
+    if (!progress.begun) {
+        progress_begin(PROGRESS_BYTES, total, false);
+    }
+    progress.total = total; /* of a store in use it may change */
+    progress_update(done);
+}
+
 void progress_end(void)
 {
+    progress.begun = false;
     if (progress.shown) {
         report_transient("");
         progress.shown = false;

@@ -15,6 +15,10 @@ void progress_begin(enum progress_unit unit, uint64_t total, bool data_on_stdout
 /* Cheap: draws a few times a second. One thread at a time. */
 void progress_update(uint64_t done);
 
+/* For a cask_progress_fn that counts bytes: begins at its first call, with nothing on stdout, and
+ * updates from there on. */
+void progress_follow(uint64_t done, uint64_t total);
+
 /* Wipes the bar away. */
 void progress_end(void);
 

@@ -91,6 +91,7 @@ int verb_scan(const struct args *args);
 int verb_dump(const struct args *args);
 int verb_load(const struct args *args);
 int verb_stat(const struct args *args);
+int verb_merge(const struct args *args);
 int verb_verify(const struct args *args);
 int verb_help(const struct args *args);
 int verb_version(const struct args *args);

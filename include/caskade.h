@@ -134,8 +134,7 @@ struct cask_options {
     int read_only;                   /* non-zero: a view of the store as it is now, beside a live
                                          writer or after one; changes nothing on disk */
     uint64_t index_memory;           /* bytes of RAM for the index of the whole store, at least
-                                         1 MiB; default 1 GiB. A put that would pass it returns
-                                         CASK_ENOMEM */
+                                         1 MiB; default 1 GiB. Beyond it the index goes to disk */
     uint64_t segment_bytes;          /* size at which a segment is sealed, 256 B..2 GiB; default
                                          64 MiB. May change from open to open, up to 256 MiB or the
                                          value at creation, whichever is larger (CASK_EMISMATCH) */
@@ -303,7 +302,9 @@ CASK_API CASK_CHECKED int cask_sync(struct cask_db *db);
 struct cask_stats {
     size_t size; /* set by the caller to sizeof(struct cask_stats) */
     uint64_t shards;
-    uint64_t live_keys;  /* expired keys count until their space is reclaimed */
+    uint64_t
+        live_keys; /* expired keys count until their space is reclaimed; with index_spilled_keys a
+                            key written several times may count as often, until cask_flush_index() */
     uint64_t live_bytes; /* of records, headers included, that a get can reach */
     uint64_t dead_bytes; /* of records that were overwritten or deleted, of tombstones, and
                             of what the log itself needs: 32 bytes a sealed segment */
@@ -313,22 +314,31 @@ struct cask_stats {
     uint64_t index_ram_bytes;    /* RAM the index takes, all told */
     uint64_t index_spilled_keys; /* entries of the index on disk */
     uint64_t index_disk_bytes;
-    uint64_t index_memory;      /* the budget in force */
-    uint64_t reads;             /* key look-ups since open; a get_many counts a few percent more */
-    uint64_t writes;            /* records appended since open */
-    uint64_t written_bytes;     /* appended to the log since open */
-    uint64_t syncs;             /* fdatasync calls on segments since open */
-    uint64_t recovered_records; /* read from unsealed tails by this open */
-    uint64_t cut_bytes;         /* of torn tail that this open left out */
-    uint64_t hints_rebuilt;     /* hints found missing or damaged by this open */
-    uint64_t merge_debt_bytes;  /* in segments that are due for merging */
-    uint64_t merge_read_bytes;  /* by merges since open */
-    uint64_t merge_written_bytes; /* by merges since open. Write amplification is (written_bytes +
+    uint64_t index_memory;       /* the budget in force */
+    uint64_t reads;              /* key look-ups since open; a get_many counts a few percent more */
+    uint64_t writes;             /* records appended since open */
+    uint64_t written_bytes;      /* appended to the log since open */
+    uint64_t syncs;              /* fdatasync calls on segments since open */
+    uint64_t recovered_records;  /* read from unsealed tails by this open */
+    uint64_t cut_bytes;          /* of torn tail that this open left out */
+    uint64_t hints_rebuilt;      /* hints found missing or damaged by this open */
+    uint64_t index_runs;         /* files that the index has on disk */
+    uint64_t index_filter_bytes; /* of index_ram_bytes, those of the runs' filters */
+    uint64_t index_flushes;      /* of a shard's index in RAM to disk, since open */
+    uint64_t index_run_merges;   /* since open */
+    uint64_t index_written_bytes;   /* to runs since open */
+    uint64_t index_block_reads;     /* of runs by look-ups, since the runs there are were opened */
+    uint64_t index_fruitless_reads; /* of these, those that a filter let through for nothing */
+    uint64_t index_stalls;          /* writes that had to wait for a flush, since open */
+    uint64_t index_failures;        /* flushes and merges of runs that failed, since open */
+    uint64_t merge_debt_bytes;      /* in segments that are due for merging */
+    uint64_t merge_read_bytes;      /* by merges since open */
+    uint64_t merge_written_bytes;   /* by merges since open. Write amplification is (written_bytes +
                                       merge_written_bytes) / written_bytes */
-    uint64_t merge_freed_bytes;   /* of segments that merges have unlinked since open */
-    uint64_t merges;              /* done since open */
-    uint64_t merges_failed;       /* since open; inputs and index are then as they were */
-    int64_t merge_last_error;     /* the status of the last one that failed; CASK_OK if none did */
+    uint64_t merge_freed_bytes;     /* of segments that merges have unlinked since open */
+    uint64_t merges;                /* done since open */
+    uint64_t merges_failed;         /* since open; inputs and index are then as they were */
+    int64_t merge_last_error; /* the status of the last one that failed; CASK_OK if none did */
 };
 
 /* Fills *stats up to stats->size, which the caller sets. CASK_OK or CASK_EINVAL. */
@@ -341,6 +351,12 @@ CASK_API CASK_CHECKED int cask_stats_shard(struct cask_db *db, uint32_t shard,
 
 /* Told as long work goes on: done of total bytes. Return non-zero to stop it. */
 typedef int (*cask_progress_fn)(void *context, uint64_t done, uint64_t total);
+
+/* Moves the whole index to disk now, in the caller, one run per shard: afterwards live_keys is exact
+ * and the memory of the index is free but for its filters. Puts and gets go on meanwhile. Returns
+ * CASK_OK, CASK_EREADONLY, CASK_ENOSPC, CASK_EIO, CASK_ENOMEM, CASK_EMFILE or CASK_ECORRUPT; the
+ * index is right whatever is returned. */
+CASK_API CASK_CHECKED int cask_flush_index(struct cask_db *db);
 
 /* Merges now, in the caller: rewrites every segment that holds dead records, whatever the merge
  * options say, and unlinks it. Puts, gets, views and iterators go on meanwhile, on this thread's

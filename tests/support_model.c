@@ -130,16 +130,29 @@ void model_delete(struct model *model, uint32_t key)
     model->keys[key].there = false;
 }
 
-void model_count(const struct model *model, uint64_t *ret_keys, uint64_t *ret_bytes)
+/* Of those that have not expired at a time; 0: of all. */
+static void count(const struct model *model, uint64_t now_ms, uint64_t *ret_keys,
+                  uint64_t *ret_bytes)
 {
     *ret_keys = 0;
     *ret_bytes = 0;
     for (uint32_t i = 0; i < model->key_count; i++) {
         const struct model_key *key = &model->keys[i];
 
-        if (!key->there)
+        if (!key->there || (key->expires_at_ms != 0 && key->expires_at_ms <= now_ms))
             continue;
         *ret_keys += 1;
         *ret_bytes += record_stored_size(key_size(model, i), key->size, key->expires_at_ms != 0);
     }
+}
+
+void model_count(const struct model *model, uint64_t *ret_keys, uint64_t *ret_bytes)
+{
+    count(model, 0, ret_keys, ret_bytes);
+}
+
+void model_count_living(const struct model *model, uint64_t now_ms, uint64_t *ret_keys,
+                        uint64_t *ret_bytes)
+{
+    count(model, now_ms, ret_keys, ret_bytes);
 }

@@ -58,5 +58,8 @@ void model_delete(struct model *model, uint32_t key);
 
 /* Keys there are, and bytes their records take in the log. */
 void model_count(const struct model *model, uint64_t *ret_keys, uint64_t *ret_bytes);
+/* The same without those that have expired by now: merges may have taken these away. */
+void model_count_living(const struct model *model, uint64_t now_ms, uint64_t *ret_keys,
+                        uint64_t *ret_bytes);
 
 #endif

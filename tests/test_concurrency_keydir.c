@@ -38,7 +38,7 @@ struct shared {
 static unsigned find(const struct shared *shared, uint32_t tag, uint64_t *locations, unsigned room)
 {
     for (;;) {
-        uint32_t generation = keydir_generation(&shared->index.keydir);
+        uint32_t generation = keydir_generation(index_keydir(&shared->index));
         unsigned staged;
         unsigned found = index_find(&shared->index, tag, locations, room, &staged);
         unsigned proved = 0;
@@ -47,7 +47,7 @@ static unsigned find(const struct shared *shared, uint32_t tag, uint64_t *locati
         for (unsigned n = 0; n < found; n++) /* the stage compares 16 bits only */
             if (tag_of((uint32_t)(locations[n] >> 24) - 1) == tag)
                 locations[proved++] = locations[n];
-        if (proved > 0 || keydir_generation(&shared->index.keydir) == generation)
+        if (proved > 0 || keydir_generation(index_keydir(&shared->index)) == generation)
             return proved;
     }
 }
@@ -81,7 +81,7 @@ static void *read_on(void *argument)
 
         check_stable(shared, (uint32_t)rng_below(&rng, STABLE));
         find(shared, tag_of(passing), locations, 64);
-        keydir_prefetch(&shared->index.keydir, tag_of(passing));
+        keydir_prefetch(index_keydir(&shared->index), tag_of(passing));
         look_ups++;
     }
     atomic_fetch_add(&shared->look_ups, look_ups);
@@ -97,8 +97,8 @@ static struct shared *shared_start(pthread_t *readers)
     shared->budget.limit_bytes = (uint64_t)1 << 30;
     assert_ok(index_init(&shared->index, 64 << 20, &shared->budget));
     for (uint32_t i = 0; i < STABLE; i++) {
-        assert_ok(keydir_reserve(&shared->index.keydir, 1));
-        assert_ok(keydir_insert(&shared->index.keydir, tag_of(i), location_of(i, 0)));
+        assert_ok(keydir_reserve(index_keydir(&shared->index), 1));
+        assert_ok(keydir_insert(index_keydir(&shared->index), tag_of(i), location_of(i, 0)));
     }
     for (size_t i = 0; i < READERS; i++)
         assert_ok(thread_start(&readers[i], read_on, shared));
@@ -119,7 +119,7 @@ static void replace_one(struct shared *shared, uint32_t i)
 {
     uint32_t version = atomic_load(&shared->versions[i]);
 
-    assert_true(keydir_replace(&shared->index.keydir, tag_of(i), location_of(i, version),
+    assert_true(keydir_replace(index_keydir(&shared->index), tag_of(i), location_of(i, version),
                                location_of(i, version + 1)));
     atomic_store(&shared->versions[i], version + 1);
 }
@@ -128,7 +128,7 @@ static void test_what_stays_is_found_while_the_table_grows(void **state)
 {
     pthread_t readers[READERS];
     struct shared *shared = shared_start(readers);
-    struct keydir *keydir = &shared->index.keydir;
+    struct keydir *keydir = index_keydir(&shared->index);
 
     (void)state;
     for (int round = 0; round < ROUNDS; round++) {
@@ -149,7 +149,7 @@ static void test_what_stays_is_found_while_the_table_grows(void **state)
 /* The same by way of the stage, as puts do it. */
 static void drain(struct shared *shared)
 {
-    struct keydir *keydir = &shared->index.keydir;
+    struct keydir *keydir = index_keydir(&shared->index);
     uint32_t count = index_staged(&shared->index);
 
     assert_ok(keydir_reserve(keydir, count));
@@ -187,7 +187,7 @@ static void test_what_was_put_is_found_while_the_stage_is_drained(void **state)
         atomic_store(&shared->versions[old], version);
     }
     drain(shared);
-    assert_int_equal(keydir_count(&shared->index.keydir), STABLE + PASSING);
+    assert_int_equal(keydir_count(index_keydir(&shared->index)), STABLE + PASSING);
     shared_stop(shared, readers);
 }
 

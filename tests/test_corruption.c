@@ -158,6 +158,7 @@ static void write_batch(struct cask_db *db, struct image *image, uint32_t first,
 static struct cask_options store_options(void)
 {
     return (struct cask_options){.size = sizeof(struct cask_options),
+                                 .merge = CASK_SWITCH_OFF, /* it would change which file is last */
                                  .shard_count = 2,
                                  .segment_bytes = SEGMENT_BYTES,
                                  .index_memory = (uint64_t)1 << 20};

@@ -33,11 +33,11 @@ static void drain(struct index *index)
 {
     uint32_t count = index_staged(index);
 
-    assert_ok(keydir_reserve(&index->keydir, count));
+    assert_ok(keydir_reserve(index_keydir(index), count));
     for (uint32_t i = 0; i < count; i++) {
         struct keydir_entry entry = index_staged_at(index, i);
 
-        assert_ok(keydir_insert(&index->keydir, entry.tag, entry.location));
+        assert_ok(keydir_insert(index_keydir(index), entry.tag, entry.location));
     }
     index_clear_stage(index);
 }
@@ -148,7 +148,7 @@ static void test_a_full_stage_is_found_and_drained(void **state)
         }
         assert_int_equal(index_staged(bench->index), 0);
     }
-    assert_int_equal(keydir_count(&bench->index->keydir), 100 * INDEX_STAGE);
+    assert_int_equal(keydir_count(index_keydir(bench->index)), 100 * INDEX_STAGE);
     bench_stop(bench);
 }
 

@@ -2,14 +2,15 @@
  *
  * A child writes from several threads: puts, overwrites and deletes of single keys, batches across
  * shards, with segments so small that rotation, hints and manifests are under way all the time; it
- * syncs, iterates and verifies meanwhile, and opens and closes the store over and over. What it
+ * syncs, iterates, verifies and merges meanwhile, beside merges that the store begins itself, and
+ * opens and closes the store over and over. What it
  * began and what was acknowledged is noted in memory that outlives it. Kills also come while the
  * store is opened, recovered and closed.
  *
  * Proved after each kill: everything acknowledged is there; what was under way is there whole or
  * not at all, and a batch so in all its shards; nothing else is; a read-only open shows the same as
  * the recovery and changes no byte; verify finds nothing; recovery gave up no hint and logged no
- * error.
+ * error; once it is closed no file is left over.
  *
  *   CASKADE_KILLS=n       how many kills
  *   CASKADE_KILL_SEED=n   the seed of sizes, operations and moments
@@ -27,6 +28,7 @@
 #include <cmocka.h>
 
 #include "support_model.h"
+#include "support_strays.h"
 
 #define KILLS 100u
 #define KILLS_PER_STORE 10u
@@ -230,6 +232,8 @@ static void look_around(struct life *life, struct rng *rng)
     if (rng_percent(rng, 10)) {
         status = cask_verify(life->db, NULL, NULL);
         CHECK(status == CASK_OK, "%s: %s", cask_strerror(status), life->store->log.text);
+    } else if (rng_percent(rng, 25)) {
+        CHECK_OK(cask_merge(life->db, NULL, NULL));
     } else if (rng_percent(rng, 40)) {
         CHECK_OK(cask_sync(life->db));
     } else if (rng_percent(rng, 30)) {
@@ -501,6 +505,7 @@ static void check_store(struct store *store, struct rng *rng)
         for (uint32_t key = 0; key < KEYS; key++)
             CHECK(again[key] == found[key], "key %u changed when reopened", (unsigned)key);
     }
+    check_no_strays(store->path);
 }
 
 static void start_store(struct store *store, struct rng *rng, unsigned number)
@@ -518,6 +523,9 @@ static void start_store(struct store *store, struct rng *rng, unsigned number)
     store->options.sync_mode = syncs[number % 3];
     store->options.sync_interval_ms = store->options.sync_mode == CASK_SYNC_INTERVAL ? 3 : 0;
     store->options.index_memory = (uint64_t)16 << 20;
+    store->options.merge = number % 4 == 3 ? CASK_SWITCH_OFF : CASK_SWITCH_ON;
+    store->options.merge_trigger_percent = 1 + (uint32_t)rng_below(rng, 50);
+    store->options.merge_segment_percent = 1 + (uint32_t)rng_below(rng, 60);
     memset(store->shared, 0, sizeof *store->shared);
 }
 

@@ -14,12 +14,45 @@
 #define AT_SETTLED_BATCH 72
 #define AT_COUNT 80
 #define AT_RUNS 88
+#define AT_NEXT_RUN 96
+#define AT_FLAGS 104
 #define HEADER 112
-#define SEGMENT 40
+#define SEGMENT 104
+#define RUN 32
+
+/* Of a segment. */
+#define AT_LENGTH 16
+#define AT_SEGMENT_FLAGS 32
+#define AT_INDEXED 40
+#define AT_LIVE 48
+#define AT_DEAD 56
+#define AT_MIN_SEQUENCE 80
+#define AT_MAX_SEQUENCE 88
+
+/* What file_of_manifest() lists beside the segments. */
+#define RUNS 3
+#define NEXT_RUN 20
 
 static struct log_config config_of_test(void)
 {
     return unit_config(unit_modes[0]);
+}
+
+static void fill_segment(struct manifest_segment *segment, uint64_t i, bool last)
+{
+    *segment = (struct manifest_segment){.id = 2 * i + 3,
+                                         .predecessor = i == 0 ? 0 : 2 * i + 1,
+                                         .length = 64 + i * 32,
+                                         .checksum = mix64(i),
+                                         .flags = last ? MANIFEST_CLEAN : MANIFEST_SEALED,
+                                         .indexed = i % 2 == 0 ? 0 : 64 + i * 16,
+                                         .live_bytes = 1000 + i,
+                                         .dead_bytes = 2000 + i,
+                                         .tombstone_bytes = 300 + i,
+                                         .records = 40 + i,
+                                         .min_sequence = 500 + i,
+                                         .max_sequence = 600 + i,
+                                         .last_expiry = UINT64_MAX - i};
 }
 
 static struct manifest manifest_of(uint64_t count, struct manifest_segment *segments)
@@ -33,13 +66,22 @@ static struct manifest manifest_of(uint64_t count, struct manifest_segment *segm
 
     memcpy(manifest.boot_id, "BOOTBOOTBOOTBOOT", 16);
     for (uint64_t i = 0; i < count; i++)
-        segments[i] = (struct manifest_segment){.id = 2 * i + 3,
-                                                .predecessor = i == 0 ? 0 : 2 * i + 1,
-                                                .length = 64 + i * 32,
-                                                .checksum = mix64(i),
-                                                .flags = i + 1 < count ? MANIFEST_SEALED
-                                                                       : MANIFEST_CLEAN};
+        fill_segment(&segments[i], i, i + 1 == count);
     return manifest;
+}
+
+/* Newest first, yet not with descending ids: a merge of runs puts a new one behind newer ones. */
+static void add_runs(struct manifest *manifest, uint64_t count, struct manifest_run *runs)
+{
+    manifest->run_count = count;
+    manifest->runs = runs;
+    manifest->next_run = count + NEXT_RUN - RUNS;
+    manifest->flags = MANIFEST_CLEANLY_CLOSED;
+    for (uint64_t i = 0; i < count; i++)
+        runs[i] = (struct manifest_run){.id = i == 0 ? count : i,
+                                        .count = 70 + i,
+                                        .bytes = ((uint64_t)1 << 40) + i,
+                                        .checksum = mix64(100 + i)};
 }
 
 static uint8_t *file_of_manifest(uint64_t count, size_t *ret_size)
@@ -47,9 +89,11 @@ static uint8_t *file_of_manifest(uint64_t count, size_t *ret_size)
     struct place place = place_make();
     struct log_config config = config_of_test();
     struct manifest_segment segments[16];
+    struct manifest_run runs[RUNS];
     struct manifest manifest = manifest_of(count, segments);
     uint8_t *bytes;
 
+    add_runs(&manifest, RUNS, runs);
     assert_ok(manifest_write(&manifest, place.dir, &config));
     bytes = read_whole_file(path_in(place.path, MANIFEST_NAME), ret_size);
     place_remove(&place);
@@ -94,7 +138,43 @@ static int with_segment_number(unsigned segment, size_t at, uint64_t value)
     return with_number(HEADER + segment * SEGMENT + at, value);
 }
 
+static int with_run_number(unsigned run, size_t at, uint64_t value)
+{
+    return with_number(HEADER + 4 * SEGMENT + run * RUN + at, value);
+}
+
+/* Two numbers of one segment; a sum or an order is wrong only with both. */
+static int with_segment_pair(size_t at, uint64_t value, size_t other_at, uint64_t other_value)
+{
+    size_t size;
+    uint8_t *bytes = file_of_manifest(4, &size);
+    int status;
+
+    put_u64(bytes + HEADER + SEGMENT + at, value);
+    put_u64(bytes + HEADER + SEGMENT + other_at, other_value);
+    status = parse_fixed(bytes, size);
+    free(bytes);
+    return status;
+}
+
 /* ---- writing and reading --------------------------------------------------------------------- */
+
+static void check_segment(const struct manifest_segment *back, const struct manifest_segment *was)
+{
+    assert_int_equal(back->id, was->id);
+    assert_int_equal(back->predecessor, was->predecessor);
+    assert_int_equal(back->length, was->length);
+    assert_true(back->checksum == was->checksum);
+    assert_int_equal(back->flags, was->flags);
+    assert_int_equal(back->indexed, was->indexed);
+    assert_int_equal(back->live_bytes, was->live_bytes);
+    assert_int_equal(back->dead_bytes, was->dead_bytes);
+    assert_int_equal(back->tombstone_bytes, was->tombstone_bytes);
+    assert_int_equal(back->records, was->records);
+    assert_int_equal(back->min_sequence, was->min_sequence);
+    assert_int_equal(back->max_sequence, was->max_sequence);
+    assert_true(back->last_expiry == was->last_expiry);
+}
 
 static void test_a_manifest_comes_back(void **state)
 {
@@ -114,16 +194,54 @@ static void test_a_manifest_comes_back(void **state)
         assert_int_equal(back.next_sequence, 77);
         assert_int_equal(back.settled_batch, 8);
         assert_int_equal(back.count, count);
-        for (uint64_t i = 0; i < count; i++) {
-            assert_int_equal(back.segments[i].id, segments[i].id);
-            assert_int_equal(back.segments[i].predecessor, segments[i].predecessor);
-            assert_int_equal(back.segments[i].length, segments[i].length);
-            assert_true(back.segments[i].checksum == segments[i].checksum);
-            assert_int_equal(back.segments[i].flags, segments[i].flags);
-        }
+        assert_int_equal(back.run_count, 0);
+        assert_int_equal(back.next_run, 0);
+        assert_int_equal(back.flags, 0);
+        for (uint64_t i = 0; i < count; i++)
+            check_segment(&back.segments[i], &segments[i]);
         manifest_release(&back);
         place_remove(&place);
     }
+}
+
+static void check_runs_come_back(uint64_t count, uint64_t run_count)
+{
+    struct place place = place_make();
+    struct log_config config = config_of_test();
+    struct manifest_segment segments[16];
+    struct manifest_run runs[MANIFEST_RUNS_MAX];
+    struct manifest manifest = manifest_of(count, segments);
+    struct manifest back;
+
+    add_runs(&manifest, run_count, runs);
+    assert_ok(manifest_write(&manifest, place.dir, &config));
+    assert_ok(manifest_read(place.dir, &config, &back));
+    assert_int_equal(back.count, count);
+    assert_int_equal(back.run_count, run_count);
+    assert_int_equal(back.next_run, manifest.next_run);
+    assert_int_equal(back.flags, MANIFEST_CLEANLY_CLOSED);
+    for (uint64_t i = 0; i < count; i++)
+        check_segment(&back.segments[i], &segments[i]);
+    for (uint64_t i = 0; i < run_count; i++) {
+        assert_int_equal(back.runs[i].id, runs[i].id);
+        assert_int_equal(back.runs[i].count, runs[i].count);
+        assert_int_equal(back.runs[i].bytes, runs[i].bytes);
+        assert_true(back.runs[i].checksum == runs[i].checksum);
+    }
+    manifest_release(&back);
+    assert_null(back.segments);
+    assert_null(back.runs);
+    place_remove(&place);
+}
+
+static void test_runs_come_back_in_their_order(void **state)
+{
+    static const uint64_t counts[] = {0, 1, 16};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(counts); i++)
+        for (uint64_t run_count = 0; run_count <= MANIFEST_RUNS_MAX; run_count++)
+            check_runs_come_back(counts[i], run_count);
 }
 
 static void test_a_manifest_is_replaced_whole_and_private(void **state)
@@ -268,11 +386,150 @@ static void test_parse_rejects_counts_that_the_file_cannot_hold(void **state)
         assert_int_equal(with_number(AT_COUNT, counts[i]), CASK_ECORRUPT);
 }
 
-static void test_parse_rejects_runs_until_there_are_any(void **state)
+/* T33: the same of the runs. 16 of them take what the 3 and the 4 segments take. */
+static void test_parse_rejects_numbers_of_runs_that_the_file_cannot_hold(void **state)
+{
+    static const uint64_t counts[] = {0,
+                                      RUNS - 1,
+                                      RUNS + 1,
+                                      16,
+                                      17,
+                                      MANIFEST_RUNS_MAX,
+                                      MANIFEST_RUNS_MAX + 1,
+                                      UINT64_MAX,
+                                      UINT64_MAX / RUN + 1 + RUNS,
+                                      ((uint64_t)1 << 32) + RUNS};
+
+    (void)state;
+    assert_ok(with_number(AT_RUNS, RUNS));
+    for (size_t i = 0; i < COUNT_OF(counts); i++)
+        assert_int_equal(with_number(AT_RUNS, counts[i]), CASK_ECORRUPT);
+}
+
+static uint8_t *file_of_runs(uint64_t run_count, size_t *ret_size)
+{
+    uint8_t *good = file_of_manifest(1, ret_size);
+    size_t size = HEADER + SEGMENT + (size_t)run_count * RUN + 8;
+    uint8_t *bytes = calloc(1, size);
+
+    memcpy(bytes, good, HEADER + SEGMENT);
+    free(good);
+    put_u64(bytes + AT_RUNS, run_count);
+    put_u64(bytes + AT_NEXT_RUN, run_count + 1);
+    for (uint64_t i = 0; i < run_count; i++)
+        put_u64(bytes + HEADER + SEGMENT + i * RUN, i + 1);
+    *ret_size = size;
+    return bytes;
+}
+
+static void test_parse_rejects_too_many_runs_that_are_there(void **state)
 {
     (void)state;
-    assert_int_equal(with_number(AT_RUNS, 1), CASK_ECORRUPT);
-    assert_int_equal(with_number(AT_RUNS, UINT64_MAX), CASK_ECORRUPT);
+    for (uint64_t count = MANIFEST_RUNS_MAX - 1; count < MANIFEST_RUNS_MAX + 4; count++) {
+        size_t size;
+        uint8_t *bytes = file_of_runs(count, &size);
+
+        assert_int_equal(parse_fixed(bytes, size),
+                         count <= MANIFEST_RUNS_MAX ? CASK_OK : CASK_ECORRUPT);
+        free(bytes);
+    }
+}
+
+/* The three are 3, 1 and 2. */
+static void test_parse_rejects_ids_of_runs_that_are_repeated_or_out_of_range(void **state)
+{
+    (void)state;
+    assert_ok(with_run_number(0, 0, NEXT_RUN - 1));
+    assert_ok(with_run_number(2, 0, 4));
+    assert_int_equal(with_run_number(0, 0, NEXT_RUN), CASK_ECORRUPT);
+    assert_int_equal(with_run_number(2, 0, UINT64_MAX), CASK_ECORRUPT);
+    for (unsigned run = 0; run < RUNS; run++)
+        assert_int_equal(with_run_number(run, 0, 0), CASK_ECORRUPT);
+    assert_int_equal(with_run_number(0, 0, 1), CASK_ECORRUPT);
+    assert_int_equal(with_run_number(0, 0, 2), CASK_ECORRUPT);
+    assert_int_equal(with_run_number(2, 0, 1), CASK_ECORRUPT);
+    assert_int_equal(with_run_number(2, 0, 3), CASK_ECORRUPT);
+    assert_ok(with_number(AT_NEXT_RUN, 4));
+    assert_int_equal(with_number(AT_NEXT_RUN, 3), CASK_ECORRUPT);
+    assert_int_equal(with_number(AT_NEXT_RUN, 0), CASK_ECORRUPT);
+    assert_ok(with_number(AT_NEXT_RUN, MANIFEST_NEXT_RUN_MAX));
+    assert_int_equal(with_number(AT_NEXT_RUN, MANIFEST_NEXT_RUN_MAX + 1), CASK_ECORRUPT);
+    assert_int_equal(with_number(AT_NEXT_RUN, UINT64_MAX), CASK_ECORRUPT);
+}
+
+static void test_parse_rejects_unknown_flags_of_the_manifest(void **state)
+{
+    (void)state;
+    assert_ok(with_number(AT_FLAGS, 0));
+    assert_ok(with_number(AT_FLAGS, MANIFEST_CLEANLY_CLOSED));
+    for (unsigned bit = 1; bit < 32; bit++) {
+        assert_int_equal(with_number(AT_FLAGS, (uint64_t)1 << bit), CASK_ECORRUPT);
+        assert_int_equal(with_number(AT_FLAGS, (uint64_t)1 << bit | 1), CASK_ECORRUPT);
+    }
+}
+
+/* The segments are sealed, sealed, sealed and clean, of 64, 96, 128 and 160 bytes. */
+static void test_parse_rejects_more_indexed_than_a_segment_has(void **state)
+{
+    (void)state;
+    assert_ok(with_segment_number(1, AT_INDEXED, 0));
+    assert_ok(with_segment_number(1, AT_INDEXED, 96));
+    assert_int_equal(with_segment_number(1, AT_INDEXED, 97), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(1, AT_INDEXED, UINT64_MAX), CASK_ECORRUPT);
+    assert_ok(with_segment_number(3, AT_INDEXED, SEGMENT_BYTES_MAX));
+    assert_int_equal(with_segment_number(3, AT_INDEXED, SEGMENT_BYTES_MAX + 1), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(3, AT_INDEXED, UINT64_MAX), CASK_ECORRUPT);
+}
+
+static void test_parse_believes_indexed_where_all_its_records_are_dead(void **state)
+{
+    struct place place = place_make();
+    struct log_config config = config_of_test();
+    struct manifest_segment segments[16];
+    struct manifest manifest = manifest_of(2, segments);
+    struct manifest back;
+
+    (void)state;
+    assert_ok(manifest_write(&manifest, place.dir, &config));
+    assert_ok(manifest_read(place.dir, &config, &back));
+    assert_int_equal(back.run_count, 0);
+    assert_int_equal(back.segments[1].indexed, 80);
+    manifest_release(&back);
+    place_remove(&place);
+}
+
+/* T33: the sum of live and dead may wrap around. */
+static void test_parse_rejects_more_live_and_dead_than_a_segment_holds(void **state)
+{
+    const uint64_t most = SEGMENT_BYTES_MAX;
+
+    (void)state;
+    assert_ok(with_segment_pair(AT_LIVE, most, AT_DEAD, 0));
+    assert_ok(with_segment_pair(AT_LIVE, 0, AT_DEAD, most));
+    assert_ok(with_segment_pair(AT_LIVE, most - 7, AT_DEAD, 7));
+    assert_int_equal(with_segment_pair(AT_LIVE, most + 1, AT_DEAD, 0), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(AT_LIVE, 0, AT_DEAD, most + 1), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(AT_LIVE, most - 7, AT_DEAD, 8), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(AT_LIVE, UINT64_MAX, AT_DEAD, 1), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(AT_LIVE, 1, AT_DEAD, UINT64_MAX), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(AT_LIVE, (uint64_t)1 << 63, AT_DEAD, (uint64_t)1 << 63),
+                     CASK_ECORRUPT);
+}
+
+static void test_parse_rejects_sequence_numbers_of_segments_out_of_range(void **state)
+{
+    const size_t min = AT_MIN_SEQUENCE;
+    const size_t max = AT_MAX_SEQUENCE;
+
+    (void)state;
+    assert_ok(with_segment_pair(min, 0, max, 0));
+    assert_ok(with_segment_pair(min, 9, max, 9));
+    assert_ok(with_segment_pair(min, RECORD_SEQUENCE_MAX, max, RECORD_SEQUENCE_MAX));
+    assert_int_equal(with_segment_pair(min, 10, max, 9), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(min, 1, max, 0), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(min, 1, max, RECORD_SEQUENCE_MAX + 1), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(min, UINT64_MAX, max, UINT64_MAX), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(min, UINT64_MAX, max, 1), CASK_ECORRUPT);
 }
 
 /* Ids rise, so that none is listed twice; none is zero, over the next one, or over what a location
@@ -313,11 +570,11 @@ static void test_parse_rejects_ids_that_no_location_can_name(void **state)
 static void test_parse_rejects_unknown_flags_and_lengths_without_a_header(void **state)
 {
     (void)state;
-    assert_int_equal(with_segment_number(1, 32, 4), CASK_ECORRUPT);
-    assert_int_equal(with_segment_number(1, 32, 0x80000000), CASK_ECORRUPT);
-    assert_int_equal(with_segment_number(1, 16, 63), CASK_ECORRUPT);
-    assert_int_equal(with_segment_number(3, 16, 0), CASK_ECORRUPT);
-    assert_int_equal(with_segment_number(1, 16, UINT64_MAX), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(1, AT_SEGMENT_FLAGS, 4), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(1, AT_SEGMENT_FLAGS, 0x80000000), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(1, AT_LENGTH, 63), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(3, AT_LENGTH, 0), CASK_ECORRUPT);
+    assert_int_equal(with_segment_number(1, AT_LENGTH, UINT64_MAX), CASK_ECORRUPT);
 }
 
 /* They are counted on from, and must not wrap around. */
@@ -329,6 +586,30 @@ static void test_parse_rejects_sequence_and_batch_numbers_out_of_range(void **st
     assert_int_equal(with_number(AT_NEXT_SEQUENCE, UINT64_MAX), CASK_ECORRUPT);
     assert_int_equal(with_number(AT_NEXT_SEGMENT, UINT64_MAX), CASK_ECORRUPT);
     assert_int_equal(with_number(AT_SETTLED_BATCH, UINT64_MAX), CASK_ECORRUPT);
+}
+
+static void check_believed(const struct manifest *manifest, uint64_t most)
+{
+    assert_true(manifest->run_count <= MANIFEST_RUNS_MAX && manifest->flags <= 1);
+    for (uint64_t i = 0; i < manifest->count; i++) {
+        const struct manifest_segment *segment = &manifest->segments[i];
+
+        assert_true(segment->id > 0 && segment->id <= most &&
+                    segment->id < manifest->next_segment &&
+                    (i == 0 || segment->id > manifest->segments[i - 1].id));
+        assert_true(segment->indexed <= SEGMENT_BYTES_MAX);
+        assert_true(segment->flags != MANIFEST_SEALED || segment->indexed <= segment->length);
+        assert_true(segment->live_bytes <= SEGMENT_BYTES_MAX &&
+                    segment->live_bytes + segment->dead_bytes >= segment->live_bytes &&
+                    segment->live_bytes + segment->dead_bytes <= SEGMENT_BYTES_MAX);
+        assert_true(segment->min_sequence <= segment->max_sequence &&
+                    segment->max_sequence <= RECORD_SEQUENCE_MAX);
+    }
+    for (uint64_t i = 0; i < manifest->run_count; i++) {
+        assert_true(manifest->runs[i].id > 0 && manifest->runs[i].id < manifest->next_run);
+        for (uint64_t j = 0; j < i; j++)
+            assert_true(manifest->runs[i].id != manifest->runs[j].id);
+    }
 }
 
 static void test_parse_survives_random_changes_behind_the_checksum(void **state)
@@ -352,10 +633,7 @@ static void test_parse_survives_random_changes_behind_the_checksum(void **state)
         put_u64(bytes + size - 8, checksum_bytes(bytes, size - 8));
         if (manifest_parse(bytes, size, &config, &manifest) != CASK_OK)
             continue;
-        for (uint64_t j = 0; j < manifest.count; j++)
-            assert_true(manifest.segments[j].id > 0 && manifest.segments[j].id <= most &&
-                        manifest.segments[j].id < manifest.next_segment &&
-                        (j == 0 || manifest.segments[j].id > manifest.segments[j - 1].id));
+        check_believed(&manifest, most);
         manifest_release(&manifest);
     }
     free(bytes);
@@ -381,6 +659,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_manifest_comes_back),
+        cmocka_unit_test(test_runs_come_back_in_their_order),
         cmocka_unit_test(test_a_manifest_is_replaced_whole_and_private),
         cmocka_unit_test(test_a_manifest_that_cannot_be_written_leaves_the_old_one),
         cmocka_unit_test(test_a_missing_manifest_is_not_found),
@@ -389,7 +668,14 @@ int main(void)
         cmocka_unit_test(test_parse_rejects_the_manifest_of_another_shard_or_store),
         cmocka_unit_test(test_parse_tells_a_newer_format_from_damage),
         cmocka_unit_test(test_parse_rejects_counts_that_the_file_cannot_hold),
-        cmocka_unit_test(test_parse_rejects_runs_until_there_are_any),
+        cmocka_unit_test(test_parse_rejects_numbers_of_runs_that_the_file_cannot_hold),
+        cmocka_unit_test(test_parse_rejects_too_many_runs_that_are_there),
+        cmocka_unit_test(test_parse_rejects_ids_of_runs_that_are_repeated_or_out_of_range),
+        cmocka_unit_test(test_parse_rejects_unknown_flags_of_the_manifest),
+        cmocka_unit_test(test_parse_rejects_more_indexed_than_a_segment_has),
+        cmocka_unit_test(test_parse_believes_indexed_where_all_its_records_are_dead),
+        cmocka_unit_test(test_parse_rejects_more_live_and_dead_than_a_segment_holds),
+        cmocka_unit_test(test_parse_rejects_sequence_numbers_of_segments_out_of_range),
         cmocka_unit_test(test_parse_rejects_ids_out_of_order_or_range),
         cmocka_unit_test(test_parse_rejects_ids_that_no_location_can_name),
         cmocka_unit_test(test_parse_rejects_unknown_flags_and_lengths_without_a_header),

@@ -3,9 +3,10 @@
  * Proved, for each seed: every look-up (get, view, get_many, exists, iteration) gives what was last
  * written; views and iterators that are held over other operations keep their promises; a batch
  * takes effect as a whole; statistics count exactly; verify finds nothing wrong; and all of it
- * stays so over closing, over ending without closing (a forked child that _exits), over a crash
+ * stays so over merges, called at random points, broken off, or running beside it all by
+ * themselves; over closing, over ending without closing (a forked child that _exits), over a crash
  * image (a copy of the live store's directory) and for a reader that opens the live store
- * read-only. No operation leaves an error in the log.
+ * read-only. No operation leaves an error in the log, and no file is left over in the end.
  *
  *   CASKADE_MODEL_SEEDS=n   how many seeds
  *   CASKADE_MODEL_SEED=n    this seed alone
@@ -20,6 +21,7 @@
 #include <cmocka.h>
 
 #include "support_model.h"
+#include "support_strays.h"
 
 #define SEEDS 40u
 #define VIEWS 6u
@@ -57,7 +59,9 @@ struct run {
     char *other_path; /* for copies */
     struct log_lines log;
     struct cask_options options;
-    uint64_t log_bytes; /* live and dead, when the store was opened */
+    uint64_t log_bytes;   /* live and dead, when the store was opened or merged */
+    uint64_t log_written; /* how much had been written by then */
+    bool merged;          /* ever, so that expired keys may count no more */
     struct held_view views[VIEWS];
     struct held_iterator iterators[ITERATORS];
 };
@@ -161,21 +165,44 @@ static struct cask_stats stats_of(struct cask_db *db)
     return stats;
 }
 
-static void check_stats(struct run *run)
+static bool merges_by_itself(const struct run *run)
 {
-    struct cask_stats stats = stats_of(run->db);
+    return run->options.merge != CASK_SWITCH_OFF;
+}
+
+/* Merges take away what has expired, sooner or later. */
+static void check_living(struct run *run, const struct cask_stats *stats)
+{
+    uint64_t most_keys;
+    uint64_t most_bytes;
     uint64_t keys;
     uint64_t bytes;
 
-    model_count(run->model, &keys, &bytes);
-    CHECK(stats.live_keys == keys, "%llu live keys, not %llu", (unsigned long long)stats.live_keys,
-          (unsigned long long)keys);
-    CHECK(stats.live_bytes == bytes, "%llu live bytes, not %llu",
-          (unsigned long long)stats.live_bytes, (unsigned long long)bytes);
-    CHECK(stats.live_bytes + stats.dead_bytes == run->log_bytes + stats.written_bytes,
+    model_count(run->model, &most_keys, &most_bytes);
+    model_count_living(run->model, wall_clock_ms(), &keys, &bytes);
+    if (!run->merged && !merges_by_itself(run)) {
+        keys = most_keys;
+        bytes = most_bytes;
+    }
+    CHECK(stats->live_keys >= keys && stats->live_keys <= most_keys,
+          "%llu live keys, not %llu to %llu", (unsigned long long)stats->live_keys,
+          (unsigned long long)keys, (unsigned long long)most_keys);
+    CHECK(stats->live_bytes >= bytes && stats->live_bytes <= most_bytes,
+          "%llu live bytes, not %llu to %llu", (unsigned long long)stats->live_bytes,
+          (unsigned long long)bytes, (unsigned long long)most_bytes);
+}
+
+static void check_stats(struct run *run)
+{
+    struct cask_stats stats = stats_of(run->db);
+    uint64_t written = stats.written_bytes - run->log_written;
+
+    check_living(run, &stats);
+    CHECK(merges_by_itself(run) || stats.live_bytes + stats.dead_bytes == run->log_bytes + written,
           "%llu live and %llu dead bytes, but %llu were there and %llu were written",
           (unsigned long long)stats.live_bytes, (unsigned long long)stats.dead_bytes,
-          (unsigned long long)run->log_bytes, (unsigned long long)stats.written_bytes);
+          (unsigned long long)run->log_bytes, (unsigned long long)written);
+    CHECK(stats.merges_failed == 0, "%llu merges failed", (unsigned long long)stats.merges_failed);
     CHECK(stats.shards == run->options.shard_count, "%llu shards",
           (unsigned long long)stats.shards);
 }
@@ -491,16 +518,63 @@ static void do_read_only(struct run *run)
 {
     struct cask_options options = run->options;
     struct cask_db *reader;
+    unsigned attempts = 0;
+    int status;
 
     options.read_only = 1;
     options.shard_count = 0;
     options.read_mode = percent(run, 50) ? CASK_READ_PREAD : CASK_READ_MAPPED;
-    CHECK_OK(cask_open(run->path, &options, &reader));
+    do /* merges may change the store too fast */
+        status = cask_open(run->path, &options, &reader);
+    while (status == CASK_EBUSY && merges_by_itself(run) && ++attempts < 100);
+    CHECK(status == CASK_OK, "%s", cask_strerror(status));
     check_all(run, reader);
     CHECK_STATUS(cask_put(reader, slice_of("x"), slice_of("")), CASK_EREADONLY);
     CHECK_STATUS(cask_delete(reader, slice_of("x")), CASK_EREADONLY);
     CHECK_STATUS(cask_sync(reader), CASK_EREADONLY);
+    CHECK_STATUS(cask_merge(reader, NULL, NULL), CASK_EREADONLY);
     CHECK_OK(cask_close(reader));
+}
+
+/* ---- merging --------------------------------------------------------------------------------- */
+
+static int break_off(void *context, uint64_t done, uint64_t total)
+{
+    unsigned *left = context;
+
+    CHECK(done <= total, "%llu of %llu bytes", (unsigned long long)done, (unsigned long long)total);
+    return *left > 0 && --*left == 0;
+}
+
+/* From here on count what is there anew. */
+static void note_log_bytes(struct run *run)
+{
+    struct cask_stats stats = stats_of(run->db);
+
+    run->log_bytes = stats.live_bytes + stats.dead_bytes;
+    run->log_written = stats.written_bytes;
+}
+
+/* Everything, or a part of it; nothing is seen of it but the space. */
+static void do_merge(struct run *run)
+{
+    unsigned left = percent(run, 40) ? 1 + (unsigned)below(run, 12) : 0;
+    struct cask_stats before = stats_of(run->db);
+    struct cask_stats after;
+    int status;
+
+    run->merged = true;
+    status = cask_merge(run->db, break_off, &left);
+    CHECK(status == CASK_OK || status == CASK_EBUSY, "%s", cask_strerror(status));
+    after = stats_of(run->db);
+    CHECK(after.merge_freed_bytes >= before.merge_freed_bytes, "freed bytes go back");
+    CHECK(merges_by_itself(run) || after.dead_bytes <= before.dead_bytes + 64 * after.segments,
+          "%llu dead bytes, were %llu", (unsigned long long)after.dead_bytes,
+          (unsigned long long)before.dead_bytes);
+    note_log_bytes(run);
+    check_stats(run);
+    if (percent(run, 10))
+        check_all(run, run->db);
 }
 
 /* ---- opening again --------------------------------------------------------------------------- */
@@ -508,7 +582,7 @@ static void do_read_only(struct run *run)
 static void open_store(struct run *run)
 {
     CHECK_OK(cask_open(run->path, &run->options, &run->db));
-    run->log_bytes = stats_of(run->db).live_bytes + stats_of(run->db).dead_bytes;
+    note_log_bytes(run);
 }
 
 static void close_store(struct run *run)
@@ -527,6 +601,11 @@ static void change_options(struct run *run)
         run->options.write_mode = percent(run, 50) ? CASK_WRITE_MAPPED : CASK_WRITE_SYSCALL;
     if (percent(run, 30))
         run->options.read_mode = percent(run, 50) ? CASK_READ_MAPPED : CASK_READ_PREAD;
+    if (merges_by_itself(run)) {
+        run->options.merge_trigger_percent = (uint32_t)below(run, 60); /* 0: as it is */
+        run->options.merge_segment_percent = (uint32_t)below(run, 60);
+        run->options.merge_at_once = (uint32_t)below(run, 4);
+    }
 }
 
 /* After a clean close nothing is left to recover, and nothing is gone. */
@@ -539,7 +618,7 @@ static void do_reopen(struct run *run)
     change_options(run);
     open_store(run);
     stats = stats_of(run->db);
-    CHECK(run->log_bytes == bytes, "%llu bytes of log, were %llu",
+    CHECK(merges_by_itself(run) || run->log_bytes == bytes, "%llu bytes of log, were %llu",
           (unsigned long long)run->log_bytes, (unsigned long long)bytes);
     CHECK(stats.recovered_records == 0 && stats.cut_bytes == 0 && stats.hints_rebuilt == 0,
           "a clean close left something to recover");
@@ -579,6 +658,7 @@ static void do_crash_by_exit(struct run *run)
         _exit(0);
     }
     wait_for_success(child);
+    run->merged = true; /* perhaps, by the child */
     open_store(run);
     check_after_crash(run);
 }
@@ -588,6 +668,7 @@ static void do_crash_by_copy(struct run *run)
 {
     struct cask_db *live = run->db;
     uint64_t log_bytes = run->log_bytes;
+    uint64_t log_written = run->log_written;
     char *path = run->path;
 
     release_all(run);
@@ -603,6 +684,7 @@ static void do_crash_by_copy(struct run *run)
         run->path = path;
         run->db = live;
         run->log_bytes = log_bytes;
+        run->log_written = log_written;
     }
 }
 
@@ -617,6 +699,7 @@ static const struct {
     {do_get, 1600, false},    {do_get_many, 400, false},    {do_view, 700, false},
     {do_iterate, 500, false}, {check_stats, 200, false},    {do_read_only, 12, false},
     {do_reopen, 60, true},    {do_crash_by_exit, 25, true}, {do_crash_by_copy, 25, true},
+    {do_merge, 250, false},
 };
 #define ACTIONS (sizeof actions / sizeof *actions)
 
@@ -660,6 +743,7 @@ static struct cask_options pick_options(struct run *run, uint64_t seed)
     options.segment_bytes = sizes[below(run, 6)];
     options.verify_reads = percent(run, 20) ? CASK_SWITCH_OFF : CASK_SWITCH_ON;
     options.index_memory = (uint64_t)64 << 20;
+    options.merge = seed / 2 % 2 ? CASK_SWITCH_ON : CASK_SWITCH_OFF;
     return options;
 }
 
@@ -682,7 +766,11 @@ static void run_seed(uint64_t seed)
     }
     do_reopen(&run);
     CHECK_OK(cask_verify(run.db, NULL, NULL));
+    do_merge(&run);
+    check_all(&run, run.db);
+    do_reopen(&run);
     close_store(&run);
+    check_no_strays(run.path);
     scratch_remove(run.path);
     scratch_remove(run.other_path);
     model_destroy(run.model);

@@ -158,7 +158,7 @@ static struct run_summary merge_all(struct run_place_dir *runs, struct case_inpu
 static void check_merge(struct run_place_dir *runs, struct case_inputs *inputs, size_t window_bytes,
                         struct resolver *resolver)
 {
-    struct run_merge_options options = {keep_newest, resolver, 16384, window_bytes};
+    struct run_merge_options options = {keep_newest, resolver, 16384, window_bytes, false};
     struct keydir_entry *all = malloc((inputs->total + 1) * sizeof *all);
     size_t kept = expected_of(inputs, all);
     uint64_t dropped;
@@ -253,7 +253,7 @@ static void test_errors_end_the_merge(void **state)
     struct run_place_dir runs = runs_start();
     struct case_inputs inputs = make_inputs(&runs, 3, 3000, 500, UINT32_MAX, 4);
     struct resolver resolver = {.fail_with = CASK_EIO};
-    struct run_merge_options options = {keep_newest, &resolver, 0, 0};
+    struct run_merge_options options = {keep_newest, &resolver, 0, 0, false};
     struct run_build_options build_options = {1000, 0};
     uint64_t limit = runs.budget.limit_bytes;
     struct run_build *build;

@@ -183,14 +183,14 @@ static void test_counts_are_the_same_after_reopening(void **state)
             assert_ok(shard_drain(only(rig)));
             pthread_mutex_unlock(&only(rig)->lock);
             before = only(rig)->counts;
-            keys = keydir_count(&only(rig)->index.keydir);
+            keys = keydir_count(index_keydir(&only(rig)->index));
             if (crash)
                 rig_crash(rig);
             else
                 rig_reopen(rig);
             assert_int_equal(only(rig)->counts.live_bytes, before.live_bytes);
             assert_int_equal(only(rig)->counts.dead_bytes, before.dead_bytes);
-            assert_int_equal(keydir_count(&only(rig)->index.keydir), keys);
+            assert_int_equal(keydir_count(index_keydir(&only(rig)->index)), keys);
             rig_stop(rig);
         }
 }

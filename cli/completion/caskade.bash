@@ -6,7 +6,7 @@ _caskade()
     local words=""
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 || ($COMP_CWORD -eq 2 && $previous == help) ]]; then
-        words="put get del exists scan load dump stat verify help version"
+        words="put get del exists scan load dump stat merge verify help version"
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
         return
     fi
@@ -35,6 +35,24 @@ _caskade()
     --verify-reads)
         words="on off"
         ;;
+    --merge)
+        words="on off"
+        ;;
+    --merge-trigger)
+        words="20 35 50 75"
+        ;;
+    --merge-segment)
+        words="20 45 50 75"
+        ;;
+    --merge-at-once)
+        words="1 2 4"
+        ;;
+    --merge-rate)
+        words="10M 50M 200M"
+        ;;
+    --merge-hours)
+        words="0-24 22-6"
+        ;;
     esac
     if [[ -n $words ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
@@ -42,31 +60,34 @@ _caskade()
     fi
     case ${COMP_WORDS[1]} in
     put)
-        words="--expires-in --expires-at --escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--expires-in --expires-at --escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     get)
-        words="--raw --escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--raw --escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     del)
-        words="--escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     exists)
-        words="--escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--escaped --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     scan)
-        words="--escaped --values --prefix --limit --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--escaped --values --prefix --limit --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     load)
-        words="--format --threads --keep-going --report --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--format --threads --keep-going --report --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     dump)
-        words="--format --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--format --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     stat)
-        words="--json --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--json --shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
+        ;;
+    merge)
+        words="--shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     verify)
-        words="--shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --read-only --verbose --help"
+        words="--shards --index-memory --segment-bytes --sync --write-mode --read-mode --verify-reads --merge --merge-trigger --merge-segment --merge-at-once --merge-rate --merge-hours --read-only --verbose --help"
         ;;
     help)
         words="--completion --verbose --help"

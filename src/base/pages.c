@@ -44,6 +44,11 @@ void pages_populate(void *address, size_t offset, size_t size)
     (void)madvise((uint8_t *)address + offset, size, MADV_POPULATE_WRITE);
 }
 
+void pages_discard(void *address, size_t size)
+{
+    (void)madvise(address, size, MADV_DONTNEED);
+}
+
 void pages_collapse(void *address, size_t size)
 {
     size_t whole = size & ~(HUGE_PAGE_BYTES - 1);

@@ -15,6 +15,9 @@ CHECKED int pages_commit(void *address, size_t offset, size_t size);
 /* Brings committed memory in, ready for stores. Advice; other threads may use it meanwhile. */
 void pages_populate(void *address, size_t offset, size_t size);
 
+/* Gives the first size bytes back to the system: they are committed still, and zero. */
+void pages_discard(void *address, size_t size);
+
 /* Asks for the first size bytes of a reservation to lie in huge pages, where it has grown in small
  * steps. Advice; other threads may use the memory meanwhile. */
 void pages_collapse(void *address, size_t size);

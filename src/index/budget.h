@@ -8,6 +8,7 @@
 
 struct budget {
     uint64_t limit_bytes;
+    uint64_t reserve_bytes; /* that keydirs leave to what empties them */
     _Atomic uint64_t used_bytes;
 };
 
@@ -16,17 +17,28 @@ static inline uint64_t budget_used(struct budget *budget)
     return atomic_load_explicit(&budget->used_bytes, memory_order_relaxed);
 }
 
-/* Takes bytes out of the budget, or nothing if they are not there. */
-static inline bool budget_take(struct budget *budget, uint64_t bytes)
+/* Takes bytes if no more than limit_bytes are taken then, or nothing. */
+static inline bool budget_take_below(struct budget *budget, uint64_t bytes, uint64_t limit_bytes)
 {
     uint64_t used = budget_used(budget);
 
     do {
-        if (bytes > budget->limit_bytes || used > budget->limit_bytes - bytes)
+        if (bytes > limit_bytes || used > limit_bytes - bytes)
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&budget->used_bytes, &used, used + bytes,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;
+}
+
+/* Takes bytes out of the budget, or nothing if they are not there. */
+static inline bool budget_take(struct budget *budget, uint64_t bytes)
+{
+    return budget_take_below(budget, bytes, budget->limit_bytes);
+}
+
+static inline void budget_overdraw(struct budget *budget, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&budget->used_bytes, bytes, memory_order_relaxed);
 }
 
 static inline void budget_give(struct budget *budget, uint64_t bytes)

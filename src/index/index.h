@@ -1,40 +1,99 @@
-/* The index of a shard: first the staged entries of the latest puts, then the keydir.
+/* The index of a shard, tier by tier: the staged entries of the latest puts, the keydir, a keydir
+ * that is being moved to disk, and runs on disk, newest first.
  *
  * A put's own cost is small beside the cache miss on its bucket, so it only stages its entry and
  * asks for the bucket; some puts later the stage is emptied in one go, its misses overlapped.
  *
  * Invariants:
- *  1. One writer at a time (the shard's lock); readers take no lock.
- *  2. An entry is in the keydir before it leaves the stage, so a reader that looks at the stage
- *     first and the keydir second meets every entry.
- *  3. The stage may hold several entries of one key; the higher sequence number in the log wins.
+ *  1. One writer at a time (the shard's lock); readers take no lock, but hold an epoch guard for
+ *     what lies below the keydir.
+ *  2. An entry is in the next tier before it leaves its own, so a reader that goes down tier by
+ *     tier, keydir before flushing before runs, meets every entry.
+ *  3. A tier may hold several entries of one key, and tiers below older ones still; in the first
+ *     tier that has any the higher sequence number in the log wins.
+ *  4. What is below the keydir never changes. A deleted key of which a lower tier may know keeps an
+ *     entry that leads to its tombstone.
+ *  5. An entry whose segment is gone is stale: it says nothing.
  */
 #ifndef CASKADE_INDEX_H
 #define CASKADE_INDEX_H
 
 #include "index/keydir.h"
+#include "index/run.h"
 
 #define INDEX_STAGE 32u
 #define INDEX_STAGE_TAG_SHIFT 48u
 #define INDEX_LOCATION_MASK (((uint64_t)1 << INDEX_STAGE_TAG_SHIFT) - 1)
+#define INDEX_RUNS_MAX 64u
+
+/* Newest first. Replaced as a whole. */
+struct run_list {
+    uint32_t count;
+    struct run *runs[INDEX_RUNS_MAX];
+};
 
 struct index {
-    struct keydir keydir;
+    struct keydir keydirs[2];
+    _Atomic(struct keydir *) keydir;   /* that takes the entries */
+    _Atomic(struct keydir *) flushing; /* the other one, while it is being moved */
+    _Atomic(struct run_list *) runs;   /* NULL: none */
+    bool doubles; /* some key may have several entries in the keydir: one could not be read */
+    uint64_t tombstones;       /* entries of the keydir that lead to one, about */
+    uint64_t lower_tombstones; /* the same of the tiers below */
+    _Atomic uint64_t swaps;    /* how often the keydir was exchanged */
     _Alignas(64) _Atomic uint32_t staged;
     _Atomic uint64_t stage[INDEX_STAGE]; /* 16 bits of tag, 48 of location */
     uint32_t stage_tags[INDEX_STAGE];    /* the writer's own */
 };
 
-static inline int index_init(struct index *index, size_t reserve_bytes, struct budget *budget)
+CHECKED int index_init(struct index *index, size_t reserve_bytes, struct budget *budget);
+void index_release(struct index *index);
+
+static inline struct keydir *index_keydir(const struct index *index)
 {
-    atomic_init(&index->staged, 0);
-    return keydir_init(&index->keydir, reserve_bytes, budget);
+    return atomic_load_explicit(&index->keydir, memory_order_acquire);
 }
 
-static inline void index_release(struct index *index)
+/* Puts an empty keydir in the place of the one there is, which is flushing from then on. The stage
+ * is empty and nothing else flushing. Under the lock. */
+void index_begin_flush(struct index *index);
+
+/* The flushing keydir's entries are in the runs. When its readers are gone it is emptied with
+ * keydir_empty(). */
+void index_hide_flushed(struct index *index);
+
+/* Takes the list over; the one before is the caller's, to be freed when no reader is left. */
+struct run_list *index_set_runs(struct index *index, struct run_list *runs);
+
+/* What lies below the keydir, to be had after the keydir was looked at. */
+struct index_lower {
+    const struct keydir *flushing;
+    const struct run_list *runs;
+};
+
+static inline struct index_lower index_lower(const struct index *index)
 {
-    keydir_release(&index->keydir);
+    struct index_lower lower;
+
+    lower.flushing = atomic_load_explicit(&index->flushing, memory_order_acquire);
+    lower.runs = atomic_load_explicit(&index->runs, memory_order_acquire);
+    return lower;
 }
+
+static inline bool index_has_lower(const struct index *index)
+{
+    struct index_lower lower = index_lower(index);
+
+    return lower.flushing || lower.runs;
+}
+
+/* Candidates of tier 0 (flushing), 1, 2, ... (runs), newest first: locations as keydir_find().
+ * CASK_NOTFOUND when there is no such tier; CASK_ECORRUPT, CASK_EIO of a run. */
+CHECKED int index_find_lower(const struct index_lower *lower, unsigned tier, uint32_t tag,
+                             uint64_t *ret_locations, unsigned room, unsigned *ret_found);
+
+/* Entries of all tiers, those that are shadowed included. */
+uint64_t index_entries(const struct index *index);
 
 static inline uint32_t index_staged(const struct index *index)
 {
@@ -45,7 +104,7 @@ static inline void index_stage(struct index *index, uint32_t tag, uint64_t locat
 {
     uint32_t n = index_staged(index);
 
-    keydir_prefetch(&index->keydir, tag);
+    keydir_prefetch(index_keydir(index), tag);
     index->stage_tags[n] = tag;
     atomic_store_explicit(&index->stage[n],
                           (uint64_t)(tag & 0xffff) << INDEX_STAGE_TAG_SHIFT | location,
@@ -84,7 +143,8 @@ static inline unsigned index_find(const struct index *index, uint32_t tag, uint6
         found++;
     }
     *ret_staged = found;
-    return found + keydir_find(&index->keydir, tag, ret_locations + (found < room ? found : room),
+    return found + keydir_find(index_keydir(index), tag,
+                               ret_locations + (found < room ? found : room),
                                found < room ? room - found : 0);
 }
 

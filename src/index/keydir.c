@@ -5,7 +5,9 @@
 #include "base/pages.h"
 #include "index/keydir_table.h"
 
-#define WRITABLE_STEP_BYTES ((uint64_t)64 << 20)
+#define WRITABLE_STEPS 16u /* in which a reservation is made writable, of so many bytes each: */
+#define WRITABLE_STEP_MIN ((uint64_t)1 << 20)
+#define WRITABLE_STEP_MAX ((uint64_t)64 << 20)
 
 /* ---- geometry -------------------------------------------------------------------------------- */
 
@@ -66,10 +68,29 @@ void keydir_release(struct keydir *keydir)
     keydir->buckets = NULL;
 }
 
+void keydir_empty(struct keydir *keydir)
+{
+    if (keydir->committed_bytes > 0)
+        pages_discard(keydir->buckets, (size_t)keydir->committed_bytes);
+    budget_give(keydir->budget, keydir->committed_bytes);
+    keydir->committed_bytes = 0;
+    keydir->limit = 0;
+    keydir->has_grown = false;
+    keydir->grows = false;
+    keydir->homes_due = 0;
+    atomic_store_explicit(&keydir->settled_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&keydir->fresh_end, 0, memory_order_relaxed);
+    atomic_store_explicit(&keydir->count, 0, memory_order_relaxed);
+    keydir_set_geometry(keydir, 0, 0, 0);
+}
+
 /* In large steps: each waits for whatever else is done to the process's address space. */
 static int make_writable(struct keydir *keydir, uint64_t bytes)
 {
-    uint64_t wanted = min_u64(align_up(bytes, WRITABLE_STEP_BYTES), keydir->reserved_bytes);
+    uint64_t step = min_u64(max_u64(keydir->reserved_bytes / WRITABLE_STEPS, WRITABLE_STEP_MIN),
+                            WRITABLE_STEP_MAX);
+    uint64_t steps = (bytes + step - 1) / step;
+    uint64_t wanted = min_u64(align_up(steps * step, KEYDIR_PAGE_BYTES), keydir->reserved_bytes);
     int status;
 
     if (bytes <= keydir->writable_bytes)
@@ -89,7 +110,12 @@ int keydir_commit(struct keydir *keydir, uint64_t buckets)
 
     if (more == 0)
         return CASK_OK;
-    if (bytes > keydir->reserved_bytes || !budget_take(keydir->budget, more))
+    if (bytes > keydir->reserved_bytes)
+        return CASK_ENOMEM;
+    if (keydir->overdraws)
+        budget_overdraw(keydir->budget, more);
+    else if (!budget_take_below(keydir->budget, more,
+                                keydir->budget->limit_bytes - keydir->budget->reserve_bytes))
         return CASK_ENOMEM;
     status = make_writable(keydir, bytes);
     if (status != CASK_OK) {

@@ -41,6 +41,7 @@ struct keydir {
     uint64_t committed_bytes;
     uint64_t writable_bytes; /* of the reservation, at least as many */
     uint64_t full_at;        /* entries that the table takes without growing */
+    bool overdraws; /* takes memory whether the budget has it or not: for what cannot be refused */
     bool has_grown;
     bool grows;                   /* since keydir_has_begun_growing() */
     _Atomic uint64_t fresh_bytes; /* where the memory of the growth under way begins */
@@ -53,6 +54,9 @@ struct keydir {
 
 CHECKED int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budget);
 void keydir_release(struct keydir *keydir);
+
+/* Makes it as it was when it was new, memory and budget given back. No reader may be in it. */
+void keydir_empty(struct keydir *keydir);
 
 /* Makes the table large enough for `more` entries, all at once: to be called before many inserts in
  * the order of their tags, which would else crowd one end of a table sized for an even spread.

@@ -125,7 +125,7 @@ static int take_tag(struct run_merge *merge, struct run_merge_input *first)
         while (status == CASK_OK && !input->ended && input->head.tag == tag)
             status = take_entry(merge, input);
     count = merge->used - start;
-    if (status != CASK_OK || count < 2)
+    if (status != CASK_OK || (count < 2 && !merge->options.every_tag))
         return status;
     groups(merge)[merge->group_count++] = (struct run_merge_group){(uint32_t)start,
                                                                    (uint32_t)count};

@@ -26,7 +26,7 @@ struct run_merge_entry {
     bool keep;    /* true when the resolver gets it */
 };
 
-/* Entries [start, start + count) have one tag; count is at least 2. */
+/* Entries [start, start + count) have one tag; count is at least 2, or 1 with every_tag. */
 struct run_merge_group {
     uint32_t start;
     uint32_t count;
@@ -42,6 +42,7 @@ struct run_merge_options {
     void *context;
     size_t read_bytes;   /* for each input; 0: RUN_CURSOR_BYTES */
     size_t window_bytes; /* entries resolved at a time; 0: 1 MiB. Less where the budget has less */
+    bool every_tag;      /* asks the resolver about single entries too */
 };
 
 struct run_merge_input {

@@ -118,7 +118,7 @@ int hint_take_over(struct hint *hint, const struct hint *from)
 }
 
 /* Least significant digit first, so that entries of equal tag keep their order. */
-static int sort_by_tag(struct hint *hint, unsigned shard_bits)
+int hint_sort(struct hint *hint, unsigned shard_bits)
 {
     struct hint_entry *from = hint->entries;
     struct hint_entry *to;
@@ -249,7 +249,7 @@ int hint_write(struct hint *hint, struct io_dir *dir, const struct log_config *c
     char name[SEGMENT_NAME_BYTES];
     char tmp[SEGMENT_NAME_BYTES + 4];
     struct io_file *file;
-    int status = sort_by_tag(hint, shard_bits);
+    int status = hint_sort(hint, shard_bits);
 
     if (status != CASK_OK)
         return status;

@@ -60,6 +60,9 @@ CHECKED int hint_add(struct hint *hint, const struct record *record, uint64_t ha
 /* Adds all entries of another, read or built, and widens the ranges of the header to its own. */
 CHECKED int hint_take_over(struct hint *hint, const struct hint *from);
 
+/* Orders the entries, while it is being built, by tag. CASK_ENOMEM. */
+CHECKED int hint_sort(struct hint *hint, unsigned shard_bits);
+
 /* Orders the entries and writes the hint: tmp, sync, rename, sync of the directory. */
 CHECKED int hint_write(struct hint *hint, struct io_dir *dir, const struct log_config *config,
                        unsigned shard_bits);

@@ -94,8 +94,11 @@ struct segment {
     uint64_t sealed_checksum; /* of its bytes, where the manifest knows it */
     uint64_t clean_length;    /* what its hint at the last close covers; 0: none */
     bool in_manifest_sealed;
-    bool unlisted;       /* left out of the manifest: on its way in or out */
-    bool unmergeable;    /* damage was met in it: it stays as it is */
+    bool unlisted;     /* left out of the manifest: on its way in or out */
+    bool unmergeable;  /* damage was met in it: it stays as it is */
+    uint64_t covered;  /* bytes from its start of which the runs of the index know the entries */
+    uint64_t covering; /* the same once the flush under way is over */
+    uint64_t covered_before;
     uint64_t carried_at; /* count of the shard's merges when its tombstones had to stay; 0: none */
     struct segment *next_retired;
     bool header_damaged;   /* its records still prove themselves */

@@ -10,6 +10,7 @@
 #define OUTPUT_MIN_BYTES ((uint64_t)4 << 20)
 #define PART_OF_LIVE                                                                               \
     8u /* a segment of a shard with dead records is about so much of its live ones */
+#define URGENT_PERCENT 10u /* above the trigger */
 #define PAUSE_MAX_MS 100u
 
 int merge_control_init(struct merge_control *control, struct shard_env *env,
@@ -198,7 +199,7 @@ static int pace_background(void *context, uint64_t bytes)
 {
     struct background *background = context;
     struct shard *shard = background->shard;
-    unsigned due = shard_take_work(shard, ~(unsigned)SHARD_WORK_MERGE);
+    unsigned due = shard_take_work(shard, ~(unsigned)(SHARD_WORK_MERGE | SHARD_WORK_FLUSH));
     uint64_t wait = 0;
 
     if (due != 0)
@@ -296,6 +297,20 @@ static void *run_background(void *argument)
     return NULL;
 }
 
+/* Merging is nice to writers, but not so that they leave it behind for good. */
+static bool is_urgent(const struct merge_control *control, struct shard *shard)
+{
+    unsigned percent = control->settings.trigger_percent + URGENT_PERCENT;
+    uint64_t live;
+    uint64_t dead;
+
+    pthread_mutex_lock(&shard->lock);
+    live = shard->counts.live_bytes;
+    dead = shard->counts.dead_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return percent >= 100 || dead / percent >= (live + dead) / 100;
+}
+
 bool merge_automatically(struct merge_control *control, struct shard *shard)
 {
     struct background background = {control, shard};
@@ -306,7 +321,10 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
         return true;
     if (!take_place(control, shard))
         return false;
-    thread_run_nice(run_background, &background);
+    if (is_urgent(control, shard))
+        run_background(&background);
+    else
+        thread_run_nice(run_background, &background);
     leave_place(control);
     return false;
 }

@@ -37,6 +37,8 @@ static int read_hint(struct merge *merge, struct segment *input, struct hint *re
     }
     hint_init(ret_hint, input->id);
     status = hint_take_over(ret_hint, &tail.hint);
+    if (status == CASK_OK)
+        status = hint_sort(ret_hint, shard->env->shard_bits);
     if (status != CASK_OK)
         hint_release(ret_hint);
     tail_release(&tail);
@@ -110,11 +112,13 @@ static int list_relocations(struct merge *merge)
         const struct survivor *survivor = &merge->survivors[i];
         struct segment *input = merge->inputs[survivor->input];
 
-        if (survivor->fate == FATE_TOMBSTONE)
-            continue; /* no entry leads to it */
+        if (survivor->fate == FATE_TOMBSTONE && !survivor->indexed)
+            continue;
         merge->relocations[merge->relocation_count++] = (struct relocation){
             .input = input,
-            .output = survivor->fate == FATE_KEEP ? survivor->output : NULL,
+            .output = survivor->output,
+            .tombstone = survivor->fate != FATE_KEEP,
+            .was_live = survivor->fate != FATE_TOMBSTONE,
             .from = location_make(input->id, survivor->offset, shard->config.offset_bits),
             .to = survivor->to,
             .size = survivor->size,

@@ -20,6 +20,7 @@ struct survivor {
     uint32_t input; /* number of the input */
     uint32_t tag;
     enum fate fate;
+    bool indexed; /* an entry leads to it */
 };
 
 struct merge {

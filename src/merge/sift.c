@@ -2,9 +2,10 @@
 #include <stdlib.h>
 
 #include "merge/merge_internal.h"
+#include "merge/sweep.h"
 
-#define CANDIDATES 8u
 #define SURVIVORS_MIN 256u
+#define GUARDED_ENTRIES 256u /* looked at within one epoch guard */
 #define PACE_ENTRIES 65536u
 #define HINT_ENTRY_COST 25u
 
@@ -27,18 +28,6 @@ static int add_survivor(struct merge *merge, const struct survivor *survivor)
     return CASK_OK;
 }
 
-/* The index is asked in the order of its own buckets. */
-static bool is_indexed(const struct merge *merge, uint32_t tag, uint64_t location)
-{
-    uint64_t locations[CANDIDATES];
-    unsigned found = keydir_find(&merge->shard->index.keydir, tag, locations, CANDIDATES);
-
-    for (unsigned i = 0; i < found && i < CANDIDATES; i++)
-        if (locations[i] == location)
-            return true;
-    return found > CANDIDATES; /* kept on doubt */
-}
-
 /* Expiry is not in the hint: the record says. One that cannot be read is met again by the copy. */
 static bool is_expired(const struct merge *merge, const struct segment *input, uint64_t location,
                        uint8_t type)
@@ -58,7 +47,8 @@ static bool is_expired(const struct merge *merge, const struct segment *input, u
     return expired;
 }
 
-static int sift_entry(struct merge *merge, uint32_t input, const struct hint_entry *entry)
+static int sift_entry(struct merge *merge, struct sweep *sweep, uint32_t input,
+                      const struct hint_entry *entry)
 {
     const struct shard *shard = merge->shard;
     uint64_t location = location_make(merge->inputs[input]->id, entry->offset,
@@ -70,14 +60,21 @@ static int sift_entry(struct merge *merge, uint32_t input, const struct hint_ent
                                 .input = input,
                                 .tag = hash_tag(entry->hash, shard->env->shard_bits)};
 
+    bool alone;
+    int status;
+
     merge->records_in++;
+    status = sweep_is_live(sweep, survivor.tag, location, &survivor.indexed, &alone);
+    if (status != CASK_OK)
+        return status;
     if ((entry->type & RECORD_TYPE_MASK) == RECORD_DELETE) {
         survivor.fate = FATE_TOMBSTONE;
-    } else if (!is_indexed(merge, survivor.tag, location)) {
+    } else if (!survivor.indexed) {
         merge->records_dead++;
         return CASK_OK;
     } else {
-        survivor.fate = is_expired(merge, merge->inputs[input], location, entry->type)
+        /* One that may hide an older entry of its key goes on hiding it. */
+        survivor.fate = alone && is_expired(merge, merge->inputs[input], location, entry->type)
                             ? FATE_EXPIRED
                             : FATE_KEEP;
     }
@@ -87,17 +84,26 @@ static int sift_entry(struct merge *merge, uint32_t input, const struct hint_ent
 static int sift_input(struct merge *merge, uint32_t input)
 {
     const struct hint *hint = &merge->hints[input];
-    int status = CASK_OK;
+    struct sweep sweep;
+    int status = sweep_open(&sweep, merge->shard);
 
-    for (uint64_t i = 0; status == CASK_OK && i < hint->count; i++) {
-        struct hint_entry entry = hint_entry_of(hint, i);
+    if (status != CASK_OK)
+        return status;
+
+    for (uint64_t at = 0; status == CASK_OK && at < hint->count; at += GUARDED_ENTRIES) {
         struct epoch_guard guard = epoch_enter(&merge->shard->env->epoch);
 
-        status = sift_entry(merge, input, &entry);
+        for (uint64_t i = at; status == CASK_OK && i < hint->count && i < at + GUARDED_ENTRIES;
+             i++) {
+            struct hint_entry entry = hint_entry_of(hint, i);
+
+            status = sift_entry(merge, &sweep, input, &entry);
+        }
         epoch_leave(guard);
-        if (status == CASK_OK && i % PACE_ENTRIES == PACE_ENTRIES - 1)
+        if (status == CASK_OK && at % PACE_ENTRIES == PACE_ENTRIES - GUARDED_ENTRIES)
             status = merge_pause(merge, (uint64_t)PACE_ENTRIES * HINT_ENTRY_COST);
     }
+    sweep_close(&sweep);
     return status;
 }
 

@@ -45,6 +45,8 @@ int survey_make(struct shard *shard, struct survey *survey)
         struct segment *segment = segments_at_or_after(&shard->segments, 0);
 
         for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
+            if (segment->unlisted)
+                continue; /* an output, still being written */
             survey->segments[survey->count] = segment;
             survey->figures[survey->count++] = figures_of(shard, segment);
         }

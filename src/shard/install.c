@@ -6,6 +6,7 @@
  */
 #include "shard/shard.h"
 
+#define CANDIDATES 16u
 #define AT_ONCE 64u /* entries moved under the lock in one go */
 
 /* ---- outputs --------------------------------------------------------------------------------- */
@@ -37,6 +38,8 @@ int shard_create_output(struct shard *shard, uint64_t bytes, struct segment **re
     pthread_mutex_unlock(&shard->manifest_lock);
     if (status == CASK_OK)
         status = segment_create(shard->dir, &shard->config, id, 0, capacity, &segment);
+    if (status == CASK_ENOTSUP && shard_write_otherwise(shard))
+        return shard_create_output(shard, bytes, ret_segment);
     if (status != CASK_OK)
         return status;
     segment->unlisted = true;
@@ -61,8 +64,13 @@ void shard_discard_output(struct shard *shard, struct segment *output)
     pthread_mutex_lock(&shard->lock);
     segments_remove(&shard->segments, output->id);
     pthread_mutex_unlock(&shard->lock);
-    if (atomic_load(&shard->failed) == CASK_OK)
+    if (atomic_load(&shard->failed) == CASK_OK) {
         unlink_files(shard, output->id);
+    } else if (!output->sealed) {
+        int status = segment_rollback(output);
+
+        (void)status; /* no manifest that lists it is known of */
+    }
     segment_close(output);
 }
 
@@ -86,15 +94,19 @@ int shard_finish_output(struct shard *shard, struct segment *output, struct hint
         status = segment_trim(output);
     if (status == CASK_OK)
         status = io_sync(output->file);
+    pthread_mutex_lock(&shard->lock); /* it is in the table already */
     output->sealed = true;
     output->synced = true;
     output->counts.dead_bytes = segment_tail(output) - SEGMENT_HEADER_BYTES;
+    pthread_mutex_unlock(&shard->lock);
     hint->length = segment_tail(output);
     if (status == CASK_OK)
         status = shard_checksum_segment(output, hint->length, &hint->data_checksum);
     output->sealed_checksum = hint->data_checksum;
     if (status == CASK_OK) /* syncs the directory too, which names both files */
         status = hint_write(hint, shard->dir, &shard->config, shard->env->shard_bits);
+    if (status == CASK_ENOSPC) /* a pity: the next open reads the segment instead */
+        status = io_dir_sync(shard->dir);
     if (status == CASK_OK)
         segment_let_file_go(output, shard->config.read_mapped);
     return status;
@@ -135,16 +147,85 @@ int shard_install(struct shard *shard, struct segment **inputs, size_t input_cou
 
 /* ---- the index ------------------------------------------------------------------------------- */
 
+/* Whether the keydir or the stage has an entry of the record's own key: then that is newer. */
+static bool has_newer(struct shard *shard, const struct relocation *relocation)
+{
+    uint64_t locations[CANDIDATES];
+    unsigned staged;
+    unsigned found = index_find(&shard->index, relocation->tag, locations, CANDIDATES, &staged);
+    bool newer = found > CANDIDATES; /* beyond all odds: the old entry stays, and is stale */
+    struct record_buffer mine_buffer;
+    struct found mine;
+
+    if (found == 0)
+        return false;
+    record_buffer_init(&mine_buffer);
+    if (shard_read_unverified(shard, relocation->from, &mine_buffer, &mine) != CASK_OK)
+        found = 0;
+    for (unsigned i = 0; !newer && i < found; i++) {
+        struct record_buffer buffer;
+        struct found other;
+
+        record_buffer_init(&buffer);
+        newer = shard_read_unverified(shard, locations[i], &buffer, &other) == CASK_OK &&
+                other.record.key.size == mine.record.key.size &&
+                bytes_equal(other.record.key.data, mine.record.key.data, mine.record.key.size);
+        record_buffer_release(&buffer);
+    }
+    record_buffer_release(&mine_buffer);
+    return newer;
+}
+
+/* An entry that lies in a lower tier, where nothing changes: a new one above shadows it. What it
+ * takes may not be refused any more. False if a newer write stands. */
+static bool put_above(struct shard *shard, const struct relocation *relocation)
+{
+    struct keydir *keydir = index_keydir(&shard->index);
+    int status;
+
+    if (!index_has_lower(&shard->index) || has_newer(shard, relocation))
+        return false;
+    keydir->overdraws = true;
+    status = keydir_reserve(keydir, 1);
+    if (status == CASK_OK)
+        status = keydir_insert(keydir, relocation->tag, relocation->to);
+    keydir->overdraws = false;
+    if (status != CASK_OK)
+        shard_fail(shard, status, "indexing a merge");
+    return status == CASK_OK;
+}
+
+/* An entry that leads to a tombstone is needed only where an older one may lie below. */
+static void relocate_dead(struct shard *shard, const struct relocation *relocation)
+{
+    struct keydir *keydir = index_keydir(&shard->index);
+    bool keep = relocation->output && index_has_lower(&shard->index);
+    bool found = keep ? keydir_replace(keydir, relocation->tag, relocation->from, relocation->to)
+                      : keydir_remove(keydir, relocation->tag, relocation->from);
+
+    if (found && relocation->was_live)
+        shard_count_dead(shard, relocation->input, relocation->size);
+    if (found && keep && relocation->was_live)
+        shard->index.tombstones++;
+    if (found && !keep && !relocation->was_live && shard->index.tombstones > 0)
+        shard->index.tombstones--;
+    if (found || !index_has_lower(&shard->index))
+        return;
+    shard->index.lower_tombstones += relocation->was_live; /* the entry below leads nowhere now */
+    if (keep && put_above(shard, relocation))
+        shard->index.tombstones++;
+}
+
 /* Until its entry is moved a copy counts as dead; then the two change places. */
 static void relocate(struct shard *shard, const struct relocation *relocation)
 {
-    struct keydir *keydir = &shard->index.keydir;
+    struct keydir *keydir = index_keydir(&shard->index);
     struct segment_counts *from = &relocation->input->counts;
 
-    if (!relocation->output) {
-        if (keydir_remove(keydir, relocation->tag, relocation->from))
-            shard_count_dead(shard, relocation->input, relocation->size);
-    } else if (keydir_replace(keydir, relocation->tag, relocation->from, relocation->to)) {
+    if (!relocation->output || relocation->tombstone) {
+        relocate_dead(shard, relocation);
+    } else if (keydir_replace(keydir, relocation->tag, relocation->from, relocation->to) ||
+               put_above(shard, relocation)) {
         from->live_bytes -= relocation->size;
         from->dead_bytes += relocation->size;
         relocation->output->counts.live_bytes += relocation->size;

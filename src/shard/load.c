@@ -68,10 +68,11 @@ static int decide(struct shard *shard, struct segment *segment, const struct loa
         status = shard_read_unverified(shard, location, &buffer, &old);
     if (status != CASK_OK || !same_key(shard, entry, fresh, &old.record) ||
         (damaged && !is_behind(shard, entry, location, old.segment))) {
+        shard->index.doubles |= status != CASK_OK || damaged;
         status = CASK_NOTFOUND;
     } else {
         if (damaged || old.record.sequence < entry->sequence) {
-            keydir_replace(&shard->index.keydir, entry->tag, location, entry->location);
+            keydir_replace(index_keydir(&shard->index), entry->tag, location, entry->location);
             if (old.record.type != RECORD_DELETE)
                 shard_count_dead(shard, old.segment, record_size(&old.record));
         } else if (!entry->tombstone) {
@@ -98,10 +99,68 @@ static int note_tombstone(struct loader *loader, const struct loading *entry)
     return CASK_OK;
 }
 
+/* What the runs know of the key of an entry. CASK_OK: the entry need not be added, being there or
+ * being older than what is; CASK_NOTFOUND: it is news. What it shadows is counted when it is
+ * dropped. */
+static int look_in_run(struct shard *shard, const struct loading *entry, const struct record *fresh,
+                       const uint64_t *locations, unsigned found)
+{
+    for (unsigned i = 0; i < found && i < CANDIDATES; i++) {
+        struct record_buffer buffer;
+        struct found old;
+        bool newer = false;
+
+        if (locations[i] == entry->location)
+            return CASK_EEXIST;
+        record_buffer_init(&buffer);
+        if (shard_read_at(shard, locations[i], &buffer, &old) == CASK_OK &&
+            same_key(shard, entry, fresh, &old.record))
+            newer = old.record.sequence > entry->sequence;
+        record_buffer_release(&buffer);
+        if (newer)
+            return CASK_OK;
+    }
+    return CASK_NOTFOUND;
+}
+
+static int look_in_runs(struct shard *shard, struct segment *segment, const struct loading *entry,
+                        const struct record *fresh)
+{
+    struct index_lower lower = index_lower(&shard->index);
+    int status = CASK_NOTFOUND;
+
+    for (unsigned tier = 1; lower.runs && tier <= lower.runs->count && status == CASK_NOTFOUND;
+         tier++) {
+        uint64_t locations[CANDIDATES];
+        unsigned found;
+
+        status = index_find_lower(&lower, tier, entry->tag, locations, CANDIDATES, &found);
+        if (status != CASK_OK)
+            return status;
+        status = look_in_run(shard, entry, fresh, locations, found);
+    }
+    if (status == CASK_OK && !entry->tombstone)
+        shard_count_dead(shard, segment, entry->size);
+    return status == CASK_EEXIST ? CASK_OK : status;
+}
+
+/* With the budget used up, what is loaded goes to disk first. */
+static int reserve(struct shard *shard)
+{
+    int status = keydir_reserve(index_keydir(&shard->index), 1);
+
+    if (status == CASK_ENOMEM && shard->env->spills) {
+        status = spill_while_loading(shard);
+        if (status == CASK_OK)
+            status = keydir_reserve(index_keydir(&shard->index), 1);
+    }
+    return status;
+}
+
 static int load_entry(struct loader *loader, struct segment *segment, const struct loading *entry)
 {
     struct shard *shard = loader->shard;
-    struct keydir *keydir = &shard->index.keydir;
+    struct keydir *keydir = index_keydir(&shard->index);
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(keydir, entry->tag, locations, CANDIDATES);
     int status = entry->tombstone ? note_tombstone(loader, entry) : CASK_OK;
@@ -110,21 +169,26 @@ static int load_entry(struct loader *loader, struct segment *segment, const stru
         return status;
     status = CASK_NOTFOUND;
     count_added(shard, segment, entry);
-    if (found > 0) {
+    if (found > 0 || index_lower(&shard->index).runs) {
         struct record_buffer buffer;
         struct found fresh;
-        bool readable;
+        const struct record *record = NULL;
 
         record_buffer_init(&buffer);
-        readable = shard_read_at(shard, entry->location, &buffer, &fresh) == CASK_OK;
+        if (found > 0 && shard_read_at(shard, entry->location, &buffer, &fresh) == CASK_OK)
+            record = &fresh.record;
         for (unsigned i = 0; status != CASK_OK && i < found && i < CANDIDATES; i++)
-            status = decide(shard, segment, entry, locations[i], readable ? &fresh.record : NULL);
+            status = decide(shard, segment, entry, locations[i], record);
+        if (status == CASK_NOTFOUND)
+            status = look_in_runs(shard, segment, entry, record);
         record_buffer_release(&buffer);
     }
-    if (status == CASK_OK)
-        return CASK_OK;
-    status = keydir_reserve(keydir, 1);
-    return status == CASK_OK ? keydir_insert(keydir, entry->tag, entry->location) : status;
+    if (status != CASK_NOTFOUND)
+        return status;
+    status = reserve(shard);
+    return status == CASK_OK
+               ? keydir_insert(index_keydir(&shard->index), entry->tag, entry->location)
+               : status;
 }
 
 static struct loading loading_of(const struct shard *shard, const struct segment *segment,
@@ -160,26 +224,61 @@ static uint64_t count_new_tags(const struct shard *shard, const struct hint *hin
         uint32_t tag = hash_tag(hint_entry_at(hint, i).hash, shard->env->shard_bits);
 
         if (tag != previous)
-            count += keydir_find(&shard->index.keydir, tag, NULL, 0) == 0;
+            count += keydir_find(index_keydir(&shard->index), tag, NULL, 0) == 0;
         previous = tag;
     }
     return count;
+}
+
+/* Entries one after the other: in their order, which is the keydir's own, where it could be made
+ * large enough before; else spread evenly, since the lowest tags alone would crowd one end. */
+static uint64_t stride_for(uint64_t count, bool in_order)
+{
+    uint64_t stride = in_order || count < 3 ? 1 : 2654435761u % count | 1;
+
+    for (;; stride += 2) {
+        uint64_t a = count;
+        uint64_t b = stride;
+
+        while (b != 0) {
+            uint64_t rest = a % b;
+
+            a = b;
+            b = rest;
+        }
+        if (a <= 1)
+            return stride;
+    }
+}
+
+/* What is behind the part that the runs cover. */
+static uint64_t uncovered(const struct segment *segment, uint64_t from, uint64_t end)
+{
+    from = max_u64(max_u64(segment->covered, SEGMENT_HEADER_BYTES), from);
+    return end > from ? end - from : 0;
 }
 
 int load_hint(struct loader *loader, struct segment *segment, const struct hint *hint)
 {
     struct shard *shard = loader->shard;
     uint64_t listed = 0;
-    int status = keydir_presize(&shard->index.keydir, count_new_tags(shard, hint));
+    uint64_t at = 0;
+    int status = keydir_presize(index_keydir(&shard->index), count_new_tags(shard, hint));
+    uint64_t stride = stride_for(hint->count, status == CASK_OK);
 
+    if (status == CASK_ENOMEM && shard->env->spills)
+        status = CASK_OK;
     for (uint64_t i = 0; status == CASK_OK && i < hint->count; i++) {
-        struct hint_entry entry = hint_entry_at(hint, i);
+        struct hint_entry entry = hint_entry_at(hint, at);
         struct loading loading = loading_of(shard, segment, &entry);
 
+        at = (at + stride) % hint->count;
+        if (entry.offset < segment->covered)
+            continue;
         listed += entry.size;
         status = load_entry(loader, segment, &loading);
     }
-    count_rest(shard, segment, hint->length - SEGMENT_HEADER_BYTES, listed);
+    count_rest(shard, segment, uncovered(segment, 0, hint->length), listed);
     segment->counts.last_expiry = hint->max_expiry == 0 ? UINT64_MAX : hint->max_expiry;
     segment->max_batch = max_u64(segment->max_batch, hint->max_batch);
     return status;
@@ -195,10 +294,12 @@ int load_tail(struct loader *loader, const struct tail *tail)
     for (uint64_t i = 0; status == CASK_OK && i < tail->hint.count; i++) {
         struct loading loading = loading_of(shard, segment, &tail->hint.entries[i]);
 
+        if (tail->hint.entries[i].offset < segment->covered)
+            continue;
         listed += loading.size;
         status = load_entry(loader, segment, &loading);
     }
-    count_rest(shard, segment, tail->end > tail->from ? tail->end - tail->from : 0, listed);
+    count_rest(shard, segment, uncovered(segment, tail->from, tail->end), listed);
     segment->counts.last_expiry = max_u64(segment->counts.last_expiry, tail->hint.max_expiry);
     segment->max_batch = max_u64(segment->max_batch, tail->hint.max_batch);
     return status;
@@ -206,8 +307,13 @@ int load_tail(struct loader *loader, const struct tail *tail)
 
 void load_finish(struct loader *loader)
 {
+    if (index_has_lower(&loader->shard->index)) { /* they hide what lies there */
+        loader->shard->index.tombstones += loader->tombstone_count;
+        loader->tombstone_count = 0;
+        return;
+    }
     for (uint64_t i = 0; i < loader->tombstone_count; i++)
-        keydir_remove(&loader->shard->index.keydir, loader->tombstones[i].tag,
+        keydir_remove(index_keydir(&loader->shard->index), loader->tombstones[i].tag,
                       loader->tombstones[i].location);
     loader->tombstone_count = 0;
 }

@@ -16,7 +16,7 @@ static int read_at(const struct shard *shard, uint64_t location, bool verify,
                                            location_segment(location, offset_bits));
 
     if (!segment)
-        return CASK_ECORRUPT;
+        return CASK_NOTFOUND; /* a stale entry: merged away */
     ret_found->segment = segment;
     return segment_read(segment, location_offset(location, offset_bits), shard->config.read_mapped,
                         verify, buffer, &ret_found->record);
@@ -73,6 +73,8 @@ static int prove(struct shard *shard, struct candidates *candidates, struct cask
     for (unsigned i = 0; i < candidates->count && !(best != 0 && i <= candidates->staged); i++) {
         int status = shard_read_at(shard, candidates->locations[i], buffer, &candidate);
 
+        if (status == CASK_NOTFOUND)
+            continue;
         if (status != CASK_OK) {
             failed = status;
             candidates->unreadable = candidates->locations[i];
@@ -91,6 +93,53 @@ static int prove(struct shard *shard, struct candidates *candidates, struct cask
     return CASK_OK;
 }
 
+/* In the tiers below the keydir, newest first: the first one that has the key has its newest
+ * record. */
+static int find_below(struct shard *shard, uint32_t tag, struct cask_slice key,
+                      struct record_buffer *buffer, struct candidates *candidates,
+                      struct found *ret_found)
+{
+    struct index_lower lower = index_lower(&shard->index);
+
+    candidates->unreadable = 0;
+    if (!lower.flushing && !lower.runs)
+        return CASK_NOTFOUND;
+    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++)
+        run_prefetch(lower.runs->runs[i], tag);
+    for (unsigned tier = 0;; tier++) {
+        int status = index_find_lower(&lower, tier, tag, candidates->locations, CANDIDATES,
+                                      &candidates->count);
+
+        if (status == CASK_ECORRUPT)
+            shard_distrust_runs(shard);
+        if (status != CASK_OK)
+            return status;
+        if (candidates->count == 0)
+            continue;
+        if (candidates->count > CANDIDATES)
+            candidates->count = CANDIDATES;
+        candidates->staged = 0;
+        status = prove(shard, candidates, key, buffer, ret_found);
+        if (status != CASK_NOTFOUND)
+            return status;
+    }
+}
+
+static int find_once(struct shard *shard, uint32_t tag, struct cask_slice key,
+                     struct record_buffer *buffer, struct candidates *candidates,
+                     struct found *ret_found)
+{
+    int status;
+
+    candidates->count = index_find(&shard->index, tag, candidates->locations, CANDIDATES,
+                                   &candidates->staged);
+    if (candidates->count > CANDIDATES)
+        candidates->count = CANDIDATES;
+    status = prove(shard, candidates, key, buffer, ret_found);
+    return status == CASK_NOTFOUND ? find_below(shard, tag, key, buffer, candidates, ret_found)
+                                   : status;
+}
+
 int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key,
                struct record_buffer *buffer, struct found *ret_found)
 {
@@ -98,21 +147,17 @@ int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key,
     struct candidates candidates;
 
     for (int attempt = 0;; attempt++) {
-        uint32_t generation = keydir_generation(&shard->index.keydir);
-        int status;
+        const struct keydir *keydir = index_keydir(&shard->index);
+        uint32_t generation = keydir_generation(keydir);
+        int status = find_once(shard, tag, key, buffer, &candidates, ret_found);
 
-        candidates.count = index_find(&shard->index, tag, candidates.locations, CANDIDATES,
-                                      &candidates.staged);
-        if (candidates.count > CANDIDATES)
-            candidates.count = CANDIDATES;
-        status = prove(shard, &candidates, key, buffer, ret_found);
         if (status == CASK_OK)
             return ret_found->record.type == RECORD_DELETE || record_is_expired(&ret_found->record)
                        ? CASK_NOTFOUND
                        : CASK_OK;
         /* Entries may have moved past this look-up: then look again. An unreadable candidate may
          * have been replaced since: one more look tells. */
-        if (keydir_generation(&shard->index.keydir) != generation ||
+        if (index_keydir(&shard->index) != keydir || keydir_generation(keydir) != generation ||
             (status != CASK_NOTFOUND && attempt == 0))
             continue;
         if (candidates.unreadable != 0)
@@ -123,7 +168,7 @@ int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key,
 
 void shard_prefetch_index(const struct shard *shard, uint64_t hash)
 {
-    keydir_prefetch(&shard->index.keydir, hash_tag(hash, shard->env->shard_bits));
+    keydir_prefetch(index_keydir(&shard->index), hash_tag(hash, shard->env->shard_bits));
 }
 
 void shard_prefetch_record(const struct shard *shard, uint64_t hash)

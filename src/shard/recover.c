@@ -86,7 +86,10 @@ static void remove_orphan(struct shard *shard, const struct manifest *manifest, 
 
     if (!orphan || (strcmp(suffix, ".data") == 0 && !is_ours(shard, id)))
         return;
-    status = io_unlink(shard->dir, name);
+    /* The manifest that orphaned it may have been renamed, but not durably so. */
+    status = io_dir_sync(shard->dir);
+    if (status == CASK_OK)
+        status = io_unlink(shard->dir, name);
     (void)status; /* left to the next open */
 }
 
@@ -190,6 +193,7 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     struct shard *shard = recovery->shard;
     int status = segment_open(shard->dir, &shard->config, listed->id, ret_segment);
 
+    recovery->missed |= status == CASK_NOTFOUND;
     if (status == CASK_NOTFOUND && listed->flags == 0) {
         if (recovery->same_boot)
             tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
@@ -234,6 +238,7 @@ static int usable_hint(struct recovery *recovery, const struct manifest_segment 
     }
     if (status == CASK_OK || status == CASK_EIO || status == CASK_ENOMEM)
         return status;
+    recovery->missed |= status == CASK_NOTFOUND;
     if (listed->length > SEGMENT_HEADER_BYTES) {
         report(&shard->env->reporter, CASK_LOG_WARNING,
                "%s/shard-%03u/%llu.hint: %s; the segment is read instead", shard->env->path,
@@ -296,8 +301,12 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
     segment->in_manifest_sealed = true;
     segment->sealed_checksum = listed->checksum;
     segment->predecessor = listed->predecessor;
-    status = usable_hint(recovery, listed, &hint);
-    if (status == CASK_OK) {
+    status = segment->covered + SEGMENT_SEAL_BYTES >= listed->length
+                 ? CASK_EEXIST /* in the runs, all of it */
+                 : usable_hint(recovery, listed, &hint);
+    if (status == CASK_EEXIST) {
+        status = CASK_OK;
+    } else if (status == CASK_OK) {
         status = load_hint(&recovery->loader, segment, &hint);
         recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
         hint_release(&hint);
@@ -347,6 +356,42 @@ static int read_open(struct recovery *recovery, struct segment *segment,
     return CASK_OK;
 }
 
+/* What the runs of the index cover need not be read; its figures are in the manifest. */
+static void take_covered(struct recovery *recovery, struct segment *segment,
+                         const struct manifest_segment *listed)
+{
+    struct shard *shard = recovery->shard;
+
+    if (!recovery->has_runs || listed->indexed == 0)
+        return;
+    segment->covered = listed->indexed;
+    segment->covered_before = listed->indexed;
+    segment->covering = listed->indexed;
+    segment->counts = (struct segment_counts){
+        listed->live_bytes,   listed->dead_bytes,   listed->tombstone_bytes, listed->records,
+        listed->min_sequence, listed->max_sequence, listed->last_expiry};
+    shard->counts.live_bytes += listed->live_bytes;
+    shard->counts.dead_bytes += listed->dead_bytes;
+    recovery->max_sequence = max_u64(recovery->max_sequence, listed->max_sequence);
+}
+
+/* Runs that cannot be used are made anew from the segments, which are all read then. */
+static int open_runs(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    int status = spill_open_runs(shard, &recovery->manifest, false);
+
+    recovery->has_runs = status == CASK_OK;
+    recovery->missed |= status != CASK_OK;
+    if (status != CASK_ECORRUPT)
+        return status;
+    report(&shard->env->reporter, CASK_LOG_WARNING,
+           "%s/shard-%03u/index: a run is missing or damaged; the index is made anew from the log",
+           shard->env->path, (unsigned)shard->number);
+    shard->has_unlisted_runs = true; /* the manifest is to forget those it names */
+    return CASK_OK;
+}
+
 static int read_segments(struct recovery *recovery)
 {
     const struct manifest *manifest = &recovery->manifest;
@@ -362,6 +407,7 @@ static int read_segments(struct recovery *recovery)
         status = open_listed(recovery, listed, &segment);
         if (status != CASK_OK || !segment)
             continue;
+        take_covered(recovery, segment, listed);
         if (listed->flags & MANIFEST_SEALED)
             status = read_sealed(recovery, segment, listed);
         else
@@ -380,6 +426,25 @@ static void tell_failure(struct recovery *recovery, int status)
            recovery->shard->env->path, (unsigned)recovery->shard->number, cask_strerror(status));
 }
 
+/* A reader beside a live writer: what it missed a merge may have taken away meanwhile. Then it is to
+ * start again. */
+static int check_overtaken(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    struct manifest now;
+    int status;
+
+    if (!shard->env->read_only || !recovery->missed)
+        return CASK_OK;
+    status = manifest_read(shard->dir, &shard->config, &now);
+    if (status != CASK_OK)
+        return status;
+    if (now.generation != recovery->manifest.generation)
+        status = CASK_NOTFOUND;
+    manifest_release(&now);
+    return status;
+}
+
 int recover_read(struct shard *shard, struct recovery *ret_recovery)
 {
     struct recovery *recovery = ret_recovery;
@@ -391,8 +456,14 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     status = read_manifest(recovery);
     if (status == CASK_OK && shard->dir)
         status = look_through_names(recovery);
+    if (status == CASK_OK && recovery->exists && !shard->env->read_only)
+        status = spill_remove_orphans(shard, &recovery->manifest);
+    if (status == CASK_OK && recovery->exists)
+        status = open_runs(recovery);
     if (status == CASK_OK && recovery->exists)
         status = read_segments(recovery);
+    if (status == CASK_OK && recovery->exists)
+        status = check_overtaken(recovery);
     shard->settled_batch = recovery->manifest.settled_batch;
     shard->manifest_generation = recovery->manifest.generation;
     tell_failure(recovery, status);
@@ -647,6 +718,8 @@ int recover_apply(struct recovery *recovery)
      * it may come after a power loss, and would have to end the log there. */
     if (status == CASK_OK && recovery->damaged)
         status = shard_seal_waiting(shard, false);
+    if (status == CASK_OK && shard->has_unlisted_runs && !shard->env->read_only)
+        status = spill_settle(shard);
     tell_failure(recovery, status);
     return status;
 }

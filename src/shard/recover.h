@@ -39,6 +39,8 @@ struct recovery {
     bool exists;    /* there is a directory and a manifest */
     bool relist;    /* the manifest no longer says what is there */
     bool damaged;   /* something was kept behind what does not validate */
+    bool has_runs;  /* of the index, all in order */
+    bool missed;    /* a file that the manifest names was not there */
     bool told;      /* a failure has its line in the log */
     uint64_t max_sequence;
     uint64_t max_id;
@@ -53,7 +55,7 @@ void recover_release(struct recovery *recovery);
 CHECKED int load_hint(struct loader *loader, struct segment *segment, const struct hint *hint);
 CHECKED int load_tail(struct loader *loader, const struct tail *tail);
 
-/* Takes the tombstones out of the index again. */
+/* Takes the tombstones out of the index again, unless older entries may lie below them. */
 void load_finish(struct loader *loader);
 
 #endif

@@ -21,32 +21,71 @@ static void describe(const struct segment *segment, struct manifest_segment *to)
     }
 }
 
+/* Its figures too, which an open that need not read it cannot know otherwise. */
+static void describe_covered(const struct segment *segment, struct manifest_segment *to)
+{
+    const struct segment_counts *counts = &segment->counts;
+
+    to->indexed = min_u64(segment->covered, segment_tail(segment));
+    to->live_bytes = counts->live_bytes;
+    to->dead_bytes = counts->dead_bytes;
+    to->tombstone_bytes = min_u64(counts->tombstone_bytes, counts->dead_bytes);
+    to->records = counts->records;
+    to->min_sequence = counts->min_sequence;
+    to->max_sequence = counts->max_sequence;
+    to->last_expiry = counts->last_expiry;
+}
+
+/* Under manifest_lock, as the list of runs changes. */
+static void list_runs(struct shard *shard, struct manifest *manifest)
+{
+    const struct run_list *runs = index_lower(&shard->index).runs;
+
+    for (uint32_t i = 0; runs && i < runs->count; i++) {
+        const struct run *run = runs->runs[i];
+
+        manifest->runs[manifest->run_count++] = (struct manifest_run){run->id, run->count,
+                                                                      run->bytes, run->checksum};
+    }
+}
+
 /* In ascending order of ids. Under the lock. */
-static void list_segments(struct shard *shard, struct manifest *manifest)
+static void list_segments(struct shard *shard, struct manifest *manifest, bool trusted)
 {
     struct segment *segment = segments_at_or_after(&shard->segments, 0);
 
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
-        if (!segment->unlisted)
-            describe(segment, &manifest->segments[manifest->count++]);
+        if (!segment->unlisted) {
+            describe(segment, &manifest->segments[manifest->count]);
+            if (segment->covered > 0 && trusted)
+                describe_covered(segment, &manifest->segments[manifest->count]);
+            manifest->count++;
+        }
 }
 
 int shard_write_manifest(struct shard *shard)
 {
     struct manifest manifest = {.generation = shard->manifest_generation + 1,
                                 .next_segment = shard->next_segment,
+                                .next_run = shard->next_run,
                                 .settled_batch = shard->settled_batch};
+    bool trusted = !atomic_load(&shard->distrusts_runs);
     int status;
 
     memcpy(manifest.boot_id, shard->env->boot_id, sizeof manifest.boot_id);
     pthread_mutex_lock(&shard->lock);
     manifest.next_sequence = shard->next_sequence;
     manifest.segments = calloc((size_t)shard->segments.count + 1, sizeof *manifest.segments);
-    if (manifest.segments)
-        list_segments(shard, &manifest);
+    manifest.runs = calloc(INDEX_RUNS_MAX, sizeof *manifest.runs);
+    if (manifest.segments && manifest.runs)
+        list_segments(shard, &manifest, trusted);
     pthread_mutex_unlock(&shard->lock);
-    if (!manifest.segments)
+    if (!manifest.segments || !manifest.runs) {
+        manifest_release(&manifest);
         return CASK_ENOMEM;
+    }
+    if (trusted)
+        list_runs(shard, &manifest);
     status = manifest_write(&manifest, shard->dir, &shard->config);
     if (manifest.replaced)
         shard->manifest_generation++;
@@ -98,6 +137,14 @@ static void discard(struct shard *shard, struct segment *segment)
     (void)status; /* an orphan, if it stays, is removed by the next open */
 }
 
+bool shard_write_otherwise(struct shard *shard)
+{
+    bool changed = shard->config.write_mapped && shard->config.write_fallback;
+
+    shard->config.write_mapped &= !changed;
+    return changed;
+}
+
 static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
                   struct segment **ret_segment)
 {
@@ -107,8 +154,7 @@ static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
     int status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
                                 capacity, ret_segment);
 
-    if (status == CASK_ENOTSUP && shard->config.write_mapped && shard->config.write_fallback) {
-        shard->config.write_mapped = false;
+    if (status == CASK_ENOTSUP && shard_write_otherwise(shard)) {
         status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
                                 capacity, ret_segment);
     }

@@ -109,6 +109,10 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
         hint.max_sequence = max_u64(hint.max_sequence, tail.max_sequence);
         if (status == CASK_OK)
             status = hint_write(&hint, shard->dir, &shard->config, shard->env->shard_bits);
+        if (status == CASK_ENOSPC && segment->sealed) {
+            warn(shard, segment->id, status, "writing the hint");
+            status = CASK_OK; /* the next open reads the segment instead */
+        }
     }
     tail_release(&tail);
     hint_release(&hint);
@@ -266,21 +270,32 @@ static void extend(struct shard *shard)
     pthread_mutex_unlock(&shard->seal_lock);
 }
 
+/* Under seal_lock, which keeps a flush from emptying it meanwhile. */
+static void tend_keydir(struct shard *shard, unsigned work)
+{
+    pthread_mutex_lock(&shard->seal_lock);
+    if (work & SHARD_WORK_POPULATE)
+        keydir_populate(index_keydir(&shard->index));
+    if (work & SHARD_WORK_COLLAPSE)
+        keydir_use_huge_pages(index_keydir(&shard->index));
+    pthread_mutex_unlock(&shard->seal_lock);
+}
+
 void shard_do_work(struct shard *shard, unsigned work)
 {
     int status = CASK_OK;
 
-    if (work & SHARD_WORK_POPULATE)
-        keydir_populate(&shard->index.keydir);
+    if (work & (SHARD_WORK_POPULATE | SHARD_WORK_COLLAPSE))
+        tend_keydir(shard, work);
     if (work & SHARD_WORK_EXTEND)
         extend(shard);
 
     if (work & SHARD_WORK_PREPARE)
         status = shard_prepare(shard, 0);
-    if (work & SHARD_WORK_COLLAPSE)
-        keydir_use_huge_pages(&shard->index.keydir);
     if (work & SHARD_WORK_SEAL)
         status = status_first(shard_seal_waiting(shard, true), status);
+    if (work & SHARD_WORK_FLUSH)
+        status = status_first(spill_flush(shard, false), status);
     (void)status; /* told to the log where it matters; a put or the close meets it again */
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #define CANDIDATES 8u
+#define RELIEF_TRIES 64u
 
 void shard_dir_name(uint32_t number, char name[SEGMENT_NAME_BYTES])
 {
@@ -49,6 +50,7 @@ int shard_init(struct shard *shard, struct shard_env *env, uint32_t number,
     shard->config.shard = number;
     shard->next_sequence = 1;
     shard->next_segment = 1;
+    shard->next_run = 1;
     shard->merge_above = UINT64_MAX;
     shard->rotate_above = UINT64_MAX;
     segments_init(&shard->segments);
@@ -70,6 +72,7 @@ void shard_release(struct shard *shard)
     }
     segments_release(&shard->segments);
     index_release(&shard->index);
+    io_dir_close(shard->index_dir);
     io_dir_close(shard->dir);
     free(shard->depends_on);
     pthread_mutex_destroy(&shard->lock);
@@ -111,6 +114,7 @@ struct located {
     struct segment *segment;
     uint64_t location;
     uint64_t size;
+    bool deleted; /* the entry leads to a tombstone */
     bool expired;
 };
 
@@ -128,7 +132,7 @@ static int read_for_key(struct shard *shard, uint64_t location, struct record_bu
 static int locate(struct shard *shard, const struct shard_op *op, struct located *ret_located)
 {
     uint64_t locations[CANDIDATES];
-    unsigned found = keydir_find(&shard->index.keydir, tag_of(shard, op->hash), locations,
+    unsigned found = keydir_find(index_keydir(&shard->index), tag_of(shard, op->hash), locations,
                                  CANDIDATES);
     int status = CASK_NOTFOUND;
     int failed = CASK_OK;
@@ -140,17 +144,30 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
 
         record_buffer_init(&buffer);
         outcome = read_for_key(shard, locations[i], &buffer, &old);
-        if (outcome != CASK_OK) {
+        if (outcome == CASK_NOTFOUND) {
+            ; /* stale */
+        } else if (outcome != CASK_OK) {
             failed = outcome;
         } else if (old.record.key.size == op->key.size &&
                    bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
             *ret_located = (struct located){old.segment, locations[i], record_size(&old.record),
+                                            old.record.type == RECORD_DELETE,
                                             record_is_expired(&old.record)};
             status = CASK_OK;
         }
         record_buffer_release(&buffer);
     }
     return failed != CASK_OK ? failed : status;
+}
+
+/* A tombstone was dead from the beginning. */
+static void count_replaced(struct shard *shard, struct segment *segment, uint64_t size,
+                           bool tombstone)
+{
+    if (!tombstone)
+        shard_count_dead(shard, segment, size);
+    else if (shard->index.tombstones > 0)
+        shard->index.tombstones--;
 }
 
 /* ---- emptying the stage ---------------------------------------------------------------------- */
@@ -160,7 +177,7 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
  * number. */
 static int settle(struct shard *shard, struct keydir_entry entry)
 {
-    struct keydir *keydir = &shard->index.keydir;
+    struct keydir *keydir = index_keydir(&shard->index);
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(keydir, entry.tag, locations, CANDIDATES);
     struct record_buffer fresh_buffer;
@@ -168,19 +185,23 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     struct found fresh;
     struct found old;
     bool same = false;
+    int fresh_status;
 
     if (found == 0)
         return keydir_insert(keydir, entry.tag, entry.location);
     record_buffer_init(&fresh_buffer);
     record_buffer_init(&old_buffer);
-    if (read_for_key(shard, entry.location, &fresh_buffer, &fresh) == CASK_OK) {
+    fresh_status = read_for_key(shard, entry.location, &fresh_buffer, &fresh);
+    if (fresh_status == CASK_OK) {
         for (unsigned i = 0; i < found && i < CANDIDATES; i++) {
             if (locations[i] == entry.location) {
                 same = true;
                 continue;
             }
-            if (read_for_key(shard, locations[i], &old_buffer, &old) != CASK_OK)
+            if (read_for_key(shard, locations[i], &old_buffer, &old) != CASK_OK) {
+                shard->index.doubles = true;
                 continue;
+            }
             if (old.record.key.size != fresh.record.key.size ||
                 !bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size))
                 continue;
@@ -189,9 +210,12 @@ static int settle(struct shard *shard, struct keydir_entry entry)
             else
                 keydir_replace(keydir, entry.tag, locations[i], entry.location);
             same = true;
-            shard_count_dead(shard, old.segment, record_size(&old.record));
+            count_replaced(shard, old.segment, record_size(&old.record),
+                           old.record.type == RECORD_DELETE);
         }
     }
+    if (!same && fresh_status != CASK_OK)
+        shard->index.doubles = true;
     record_buffer_release(&fresh_buffer);
     record_buffer_release(&old_buffer);
     return same ? CASK_OK : keydir_insert(keydir, entry.tag, entry.location);
@@ -205,12 +229,12 @@ static void prefetch_staged(const struct shard *shard)
     uint32_t staged = index_staged(index);
 
     for (uint32_t i = 0; i < staged; i++)
-        keydir_prefetch(&index->keydir, index_staged_at(index, i).tag);
+        keydir_prefetch(index_keydir(index), index_staged_at(index, i).tag);
     for (uint32_t i = 0; i < staged; i++) {
         struct segment *segment;
         uint64_t location;
 
-        if (keydir_find(&index->keydir, index_staged_at(index, i).tag, &location, 1) == 0)
+        if (keydir_find(index_keydir(index), index_staged_at(index, i).tag, &location, 1) == 0)
             continue;
         segment = segments_get(&shard->segments, location_segment(location, offset_bits));
         if (segment)
@@ -224,11 +248,11 @@ int shard_drain(struct shard *shard)
 {
     struct index *index = &shard->index;
     uint32_t staged = index_staged(index);
-    int status = staged == 0 ? CASK_OK : keydir_reserve(&index->keydir, staged);
+    int status = staged == 0 ? CASK_OK : keydir_reserve(index_keydir(index), staged);
 
     /* With the budget used up, what is staged replaces entries; the few that do not find the slots
      * that a full table still has. */
-    if (status == CASK_ENOMEM && keydir_count(&index->keydir) > 0)
+    if (status == CASK_ENOMEM && keydir_count(index_keydir(index)) > 0)
         status = CASK_OK;
     if (status == CASK_OK)
         prefetch_staged(shard);
@@ -238,9 +262,10 @@ int shard_drain(struct shard *shard)
         index_clear_stage(index);
     if (shard->counts.dead_bytes > shard->merge_above)
         shard_ask_for_work(shard, SHARD_WORK_MERGE);
-    if (keydir_has_begun_growing(&index->keydir))
+    spill_look(shard->env);
+    if (keydir_has_begun_growing(index_keydir(index)))
         shard_ask_for_work(shard, SHARD_WORK_POPULATE);
-    if (keydir_has_grown(&index->keydir))
+    if (keydir_has_grown(index_keydir(index)))
         shard_ask_for_work(shard, SHARD_WORK_COLLAPSE);
     return status;
 }
@@ -316,7 +341,7 @@ static uint64_t location_in_active(const struct shard *shard, uint64_t offset)
  * want of it. With the budget used up, a key that is there already may still be overwritten. */
 static int make_index_room(struct shard *shard, const struct shard_op *op)
 {
-    struct keydir *keydir = &shard->index.keydir;
+    struct keydir *keydir = index_keydir(&shard->index);
     struct located old;
     int status;
 
@@ -332,18 +357,42 @@ static int make_index_room(struct shard *shard, const struct shard_op *op)
         status = keydir_reserve(keydir, INDEX_STAGE);
     if (status == CASK_OK || keydir_has_room(keydir, 1))
         return CASK_OK;
-    return status == CASK_ENOMEM && locate(shard, op, &old) == CASK_OK ? CASK_OK : status;
+    return status == CASK_ENOMEM && !index_has_lower(&shard->index) &&
+                   locate(shard, op, &old) == CASK_OK
+               ? CASK_OK
+               : status;
 }
 
 /* Room in the log first, since that may let go of the lock. */
-static int make_ready(struct shard *shard, const struct shard_op *op)
+static int make_ready_once(struct shard *shard, const struct shard_op *op)
 {
     uint64_t size = record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
     int status = shard_make_room(shard, size, op->type);
 
-    if (status == CASK_OK && op->type == RECORD_DELETE)
-        return shard_drain(shard);
+    if (status == CASK_OK && op->type == RECORD_DELETE) {
+        status = shard_drain(shard);
+        if (status != CASK_OK || !index_has_lower(&shard->index))
+            return status;
+    }
     return status == CASK_OK ? make_index_room(shard, op) : status;
+}
+
+/* With the budget used up the caller waits until entries have gone to disk, or sees to it itself. */
+static int make_ready(struct shard *shard, const struct shard_op *op)
+{
+    int status = make_ready_once(shard, op);
+
+    for (unsigned tries = 0; status == CASK_ENOMEM && tries < RELIEF_TRIES; tries++) {
+        int relief;
+
+        pthread_mutex_unlock(&shard->lock);
+        relief = spill_relieve(shard->env);
+        pthread_mutex_lock(&shard->lock);
+        if (relief != CASK_OK)
+            return relief;
+        status = make_ready_once(shard, op);
+    }
+    return status;
 }
 
 static int append_op(struct shard *shard, const struct shard_op *op, uint64_t *ret_offset)
@@ -380,18 +429,20 @@ static int forget(struct shard *shard, const struct shard_op *op)
     int status;
 
     while ((status = locate(shard, op, &old)) == CASK_OK) {
-        keydir_remove(&shard->index.keydir, tag_of(shard, op->hash), old.location);
-        shard_count_dead(shard, old.segment, old.size);
+        keydir_remove(index_keydir(&shard->index), tag_of(shard, op->hash), old.location);
+        count_replaced(shard, old.segment, old.size, old.deleted);
     }
     return status;
 }
 
-/* After the tombstone is in the log. Where an entry may be left, the tombstone's own goes into the
- * index: its higher sequence number then speaks. */
+/* After the tombstone is in the log. Where an entry may be left, here or in a lower tier, the
+ * tombstone's own goes into the index: its higher sequence number then speaks. */
 static void settle_delete(struct shard *shard, const struct shard_op *op, uint64_t offset)
 {
-    if (forget(shard, op) != CASK_NOTFOUND)
-        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
+    if (forget(shard, op) == CASK_NOTFOUND && !index_has_lower(&shard->index))
+        return;
+    index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
+    shard->index.tombstones++;
 }
 
 /* A tombstone is no data: it is dead as soon as it is written. */
@@ -403,18 +454,57 @@ static void count_tombstone(struct shard *shard, const struct shard_op *op)
     shard->active->counts.tombstone_bytes += size;
 }
 
-int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
+/* Whether the tiers below the keydir know the key: looked up before the lock is taken, since it may
+ * read from the disk. `swaps` tells whether they are still the same then. */
+struct below {
+    uint64_t swaps;
+    int status; /* CASK_OK: it lives, as far as they know */
+    bool looked;
+};
+
+static void look_below(struct shard *shard, const struct shard_op *op, struct below *below)
+{
+    struct epoch_guard guard;
+    struct record_buffer buffer;
+    struct found found;
+
+    *below = (struct below){atomic_load(&shard->index.swaps), CASK_NOTFOUND,
+                            index_has_lower(&shard->index)};
+    if (!below->looked)
+        return;
+    guard = epoch_enter(&shard->env->epoch);
+    record_buffer_init(&buffer);
+    below->status = shard_find(shard, op->hash, op->key, &buffer, &found);
+    record_buffer_release(&buffer);
+    epoch_leave(guard);
+}
+
+/* CASK_OK if there is something to delete. CASK_EBUSY: the tiers below have changed, look again.
+ * Under the lock. */
+static int may_delete(struct shard *shard, const struct shard_op *op, const struct below *below)
 {
     struct located old;
+    int status = locate(shard, op, &old);
+
+    if (status == CASK_OK)
+        return old.deleted || old.expired ? CASK_NOTFOUND : CASK_OK;
+    if (status != CASK_NOTFOUND || !index_has_lower(&shard->index))
+        return status;
+    return below->looked && below->swaps == atomic_load(&shard->index.swaps) ? below->status
+                                                                             : CASK_EBUSY;
+}
+
+static int delete_once(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
+{
+    struct below below;
     uint64_t offset;
     int status;
 
+    look_below(shard, op, &below);
     pthread_mutex_lock(&shard->lock);
     status = make_ready(shard, op);
     if (status == CASK_OK)
-        status = locate(shard, op, &old);
-    if (status == CASK_OK && old.expired)
-        status = CASK_NOTFOUND;
+        status = may_delete(shard, op, &below);
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
@@ -424,6 +514,15 @@ int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_p
         look_ahead(shard);
     }
     pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
+{
+    int status = delete_once(shard, op, ret_position);
+
+    while (status == CASK_EBUSY)
+        status = delete_once(shard, op, ret_position);
     return status;
 }
 
@@ -449,7 +548,7 @@ int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count)
         return CASK_EBUSY;
     status = shard_drain(shard);
     if (status == CASK_OK)
-        status = keydir_reserve(&shard->index.keydir, count + INDEX_STAGE);
+        status = keydir_reserve(index_keydir(&shard->index), count + INDEX_STAGE);
     return status == CASK_OK ? segment_ensure(shard->active, bytes, true) : status;
 }
 

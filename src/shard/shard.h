@@ -42,9 +42,12 @@ struct shard_env {
     unsigned shard_bits;
     uint8_t boot_id[16];
     size_t keydir_reserve_bytes;
+    const char *real_path; /* of the store, whatever the working directory */
+    bool spills;           /* the index may go to disk */
     bool read_only;
     struct shard *shards;
-    _Atomic uint64_t batch_number; /* the last one given out */
+    _Atomic uint64_t batch_number;  /* the last one given out */
+    _Atomic unsigned flushes_asked; /* and not begun yet */
 };
 
 enum shard_work {
@@ -53,7 +56,8 @@ enum shard_work {
     SHARD_WORK_COLLAPSE = 4,
     SHARD_WORK_EXTEND = 8,
     SHARD_WORK_POPULATE = 16,
-    SHARD_WORK_MERGE = 32 /* the merge layer's */
+    SHARD_WORK_MERGE = 32, /* the merge layer's */
+    SHARD_WORK_FLUSH = 64
 };
 
 struct shard_counts {
@@ -65,6 +69,16 @@ struct shard_counts {
     uint64_t recovered_records;
     uint64_t cut_bytes;
     uint64_t hints_rebuilt;
+};
+
+/* What has become of the index's overflow since open; changed under the lock. */
+struct spill_counts {
+    uint64_t flushes;
+    uint64_t run_merges;
+    uint64_t failed;
+    uint64_t written_bytes; /* to runs */
+    uint64_t stalls;        /* writers that had to see to a flush themselves */
+    int last_error;
 };
 
 /* What merges have done since open; changed under the lock. */
@@ -81,7 +95,11 @@ struct shard {
     struct shard_env *env;
     struct log_config config;
     uint32_t number;
-    struct io_dir *dir; /* NULL until the first write */
+    struct io_dir *dir;          /* NULL until the first write */
+    struct io_dir *index_dir;    /* NULL until the first run; under manifest_lock */
+    uint64_t next_run;           /* under manifest_lock */
+    bool has_unlisted_runs;      /* made, or given up, while the shard was being opened */
+    _Atomic bool distrusts_runs; /* damage was met in one: the next open makes them anew */
 
     pthread_mutex_t lock;
     struct segment *active;
@@ -94,13 +112,14 @@ struct shard {
     struct segments segments;
     struct shard_counts counts;
     struct merge_counts merge_counts;
+    struct spill_counts spill_counts;
     uint64_t merge_above;    /* dead bytes above which to ask for a merge */
     uint64_t rotate_above;   /* length at which the active segment is left before it is full */
     struct segment *retired; /* unlinked, but pinned by views: newest first */
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
     unsigned sealing_count;
-    pthread_mutex_t merge_lock; /* one merge or verification at a time; before seal_lock */
+    pthread_mutex_t merge_lock; /* one merge, flush or verification at a time; before seal_lock */
     pthread_mutex_t seal_lock;  /* one sealer at a time; before manifest_lock */
     uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
 
@@ -171,6 +190,9 @@ void shard_fail(struct shard *shard, int status, const char *doing);
  * it may let go of for a while; returns with it held. */
 CHECKED int shard_make_room(struct shard *shard, uint64_t size, enum record_type type);
 
+/* Where the file system cannot preallocate: writes by system calls from now on, if they will do. */
+bool shard_write_otherwise(struct shard *shard);
+
 /* Puts a segment that takes no more records in line for sealing. Under the lock. */
 void shard_queue_for_sealing(struct shard *shard, struct segment *segment);
 
@@ -216,6 +238,35 @@ void shard_report_unreadable(const struct shard *shard, uint64_t location, int s
 
 bool record_is_expired(const struct record *record);
 
+/* ---- the index's overflow (spill.c) ---- */
+
+/* Asks for flushes where the index's budget is nearly used up. Cheap. */
+void spill_look(struct shard_env *env);
+
+/* Makes room in the budget now, in the caller, who holds no lock. CASK_ENOMEM where there is nothing
+ * to move, or what kept it from being moved. */
+CHECKED int spill_relieve(struct shard_env *env);
+
+/* Moves the keydir of a shard to disk, and merges its runs where there are many; `into_one`: all of
+ * them. Takes the merge_lock. */
+CHECKED int spill_flush(struct shard *shard, bool into_one);
+
+/* The same under the merge_lock, without the manifest: while the shard is being opened. */
+CHECKED int spill_while_loading(struct shard *shard);
+
+/* Puts what has become of the runs while the shard was being opened into the manifest. */
+CHECKED int spill_settle(struct shard *shard);
+
+/* Removes runs that the manifest does not name, and notes the largest id there was. */
+CHECKED int spill_remove_orphans(struct shard *shard, const struct manifest *manifest);
+
+/* Opens the runs that the manifest names. CASK_ECORRUPT: one is missing or damaged; none is open
+ * then. */
+CHECKED int spill_open_runs(struct shard *shard, const struct manifest *manifest, bool validate);
+
+/* Tells the log, and has the runs made anew by the next open. */
+void shard_distrust_runs(struct shard *shard);
+
 /* ---- what merging needs (install.c) ---- */
 
 /* Makes a segment that no manifest lists yet, for exactly `bytes` of records. CASK_ENOSPC and the
@@ -236,6 +287,8 @@ CHECKED int shard_install(struct shard *shard, struct segment **inputs, size_t i
 struct relocation {
     struct segment *input;
     struct segment *output; /* NULL: the entry is dropped, its record being expired */
+    bool tombstone;         /* the copy, if there is one, is a tombstone */
+    bool was_live;          /* the original was not */
     uint64_t from;
     uint64_t to;
     uint64_t size;

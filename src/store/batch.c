@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#define RELIEFS_MAX 64u /* flushes that a batch waits for when the index's memory is used up */
+
 #define BLOCK_BYTES ((size_t)64 << 10)
 #define OPS_MAX 0x7fffffffu
 
@@ -195,6 +197,8 @@ static int all_ready(struct cask_batch *batch)
 /* Returns with all locks held on CASK_OK, with none otherwise. */
 static int lock_ready(struct cask_batch *batch)
 {
+    unsigned reliefs = 0;
+
     for (;;) {
         int status = CASK_OK;
 
@@ -207,6 +211,8 @@ static int lock_ready(struct cask_batch *batch)
         if (status == CASK_OK)
             return CASK_OK;
         unlock_all(batch);
+        if (status == CASK_ENOMEM && reliefs++ < RELIEFS_MAX)
+            status = spill_relieve(&batch->db->env) == CASK_OK ? CASK_EBUSY : CASK_ENOMEM;
         if (status != CASK_EBUSY)
             return status;
     }

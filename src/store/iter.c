@@ -2,21 +2,30 @@
 
 #include <stdlib.h>
 
+#include "index/run_cursor.h"
+
 #define ROOM 512u
+#define RUN_READ_BYTES ((size_t)16 << 10)
 
 static int make_room(struct cask_iter *iter, size_t room)
 {
     struct keydir_entry *fetched = realloc(iter->fetched, room * sizeof *fetched);
-    struct iter_entry *entries;
 
     if (!fetched)
         return CASK_ENOMEM;
     iter->fetched = fetched;
-    entries = realloc(iter->entries, room * sizeof *entries);
-    if (!entries)
-        return CASK_ENOMEM;
-    iter->entries = entries;
     iter->room = room;
+    return CASK_OK;
+}
+
+static int make_entry_room(struct cask_iter *iter, size_t room)
+{
+    struct iter_entry *grown = realloc(iter->entries, room * sizeof *grown);
+
+    if (!grown)
+        return CASK_ENOMEM;
+    iter->entries = grown;
+    iter->entry_room = room;
     return CASK_OK;
 }
 
@@ -30,6 +39,8 @@ int iter_create(struct cask_db *db, struct cask_iter **ret_iter)
     iter->db = db;
     record_buffer_init(&iter->buffer);
     status = make_room(iter, ROOM);
+    if (status == CASK_OK)
+        status = make_entry_room(iter, ROOM);
     if (status != CASK_OK) {
         iter_destroy(iter);
         return status;
@@ -58,36 +69,154 @@ void iter_destroy(struct cask_iter *iter)
     free(iter);
 }
 
-/* The next entries of the shard, pinned. Under its lock. */
-static int fetch_locked(struct cask_iter *iter, struct shard *shard)
+/* Adds an entry, its segment pinned. Inside an epoch guard. */
+static int add_entry(struct cask_iter *iter, const struct shard *shard,
+                     const struct keydir_entry *entry)
 {
-    unsigned offset_bits = shard->config.offset_bits;
-    int status = shard_drain(shard);
+    struct segment *segment = segments_get(
+        &shard->segments, location_segment(entry->location, shard->config.offset_bits));
+
+    if (iter->count == iter->entry_room) {
+        int status = make_entry_room(iter, iter->entry_room * 2);
+
+        if (status != CASK_OK)
+            return status;
+    }
+    if (segment)
+        segment_pin(segment);
+    iter->entries[iter->count++] = (struct iter_entry){entry->location, segment, entry->tag, false};
+    return CASK_OK;
+}
+
+/* A keydir's entries up to *limit, which comes down to where room ends. CASK_ERANGE: too little
+ * room for a single bucket. */
+static int fetch_keydir(struct cask_iter *iter, const struct shard *shard,
+                        const struct keydir *keydir, uint64_t *limit)
+{
     uint64_t next;
-    size_t count;
+    size_t count = keydir_collect(keydir, iter->from, iter->fetched, iter->room, &next);
+    int status = CASK_OK;
+
+    if (next == iter->from)
+        return CASK_ERANGE;
+    *limit = min_u64(*limit, next);
+    for (size_t i = 0; status == CASK_OK && i < count; i++)
+        if (iter->fetched[i].tag < *limit)
+            status = add_entry(iter, shard, &iter->fetched[i]);
+    return status;
+}
+
+static int fetch_run(struct cask_iter *iter, struct shard *shard, struct run *run, uint64_t limit)
+{
+    struct run_cursor cursor;
+    struct keydir_entry entry;
+    int status = run_cursor_open(&cursor, run, (uint32_t)iter->from, RUN_READ_BYTES,
+                                 &shard->env->budget);
 
     if (status != CASK_OK)
         return status;
-    count = keydir_collect(&shard->index.keydir, iter->from, iter->fetched, iter->room, &next);
-    if (next == iter->from)
-        return CASK_ERANGE;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t location = iter->fetched[i].location;
-        struct segment *segment = segments_get(&shard->segments,
-                                               location_segment(location, offset_bits));
-
-        if (segment)
-            segment_pin(segment);
-        iter->entries[i] = (struct iter_entry){location, segment};
+    while ((status = run_cursor_next(&cursor, &entry)) == CASK_OK && entry.tag < limit) {
+        status = add_entry(iter, shard, &entry);
+        if (status != CASK_OK)
+            break;
     }
-    iter->count = count;
-    iter->from = next;
+    run_cursor_close(&cursor);
+    return status == CASK_NOTFOUND ? CASK_OK : status;
+}
+
+static bool same_key(const struct record *a, const struct record *b)
+{
+    return a->key.size == b->key.size && bytes_equal(a->key.data, b->key.data, a->key.size);
+}
+
+/* Of two entries of one tag, marks the one that the other shadows, if they are of one key. What
+ * cannot be read is met again by whoever comes to it. */
+static void compare(struct shard *shard, struct iter_entry *a, struct iter_entry *b)
+{
+    struct record_buffer buffers[2];
+    struct found found[2];
+
+    record_buffer_init(&buffers[0]);
+    record_buffer_init(&buffers[1]);
+    if (a->location == b->location) {
+        b->shadowed = true;
+    } else if (shard_read_at(shard, a->location, &buffers[0], &found[0]) == CASK_OK &&
+               shard_read_at(shard, b->location, &buffers[1], &found[1]) == CASK_OK &&
+               same_key(&found[0].record, &found[1].record)) {
+        if (found[0].record.sequence > found[1].record.sequence)
+            b->shadowed = true;
+        else
+            a->shadowed = true;
+    }
+    record_buffer_release(&buffers[0]);
+    record_buffer_release(&buffers[1]);
+}
+
+static int by_tag(const void *a, const void *b)
+{
+    const struct iter_entry *left = a;
+    const struct iter_entry *right = b;
+
+    return left->tag < right->tag ? -1 : left->tag > right->tag;
+}
+
+/* Keys of which several tiers have entries are to be met once. */
+static void mark_shadowed(struct cask_iter *iter, struct shard *shard)
+{
+    if (iter->count > 1)
+        qsort(iter->entries, iter->count, sizeof *iter->entries, by_tag);
+    for (size_t i = 0; i < iter->count; i++)
+        for (size_t j = i + 1; j < iter->count && iter->entries[j].tag == iter->entries[i].tag; j++)
+            if (!iter->entries[i].shadowed && !iter->entries[j].shadowed)
+                compare(shard, &iter->entries[i], &iter->entries[j]);
+}
+
+/* Few enough tags that all tiers together have about half of room for them. */
+static uint64_t limit_for(const struct cask_iter *iter, const struct index *index)
+{
+    uint64_t entries = index_entries(index);
+    uint64_t width = ((uint64_t)iter->room << 31) / (entries > 0 ? entries : 1);
+
+    return min_u64(iter->from + max_u64(width, 1), (uint64_t)1 << 32);
+}
+
+/* The next entries of the shard, pinned: all tiers as they are at one moment. */
+static int fetch_tiers(struct cask_iter *iter, struct shard *shard)
+{
+    struct index *index = &shard->index;
+    uint64_t limit = (uint64_t)1 << 32;
+    struct index_lower lower;
+    bool doubles;
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    status = shard_drain(shard);
+    lower = index_lower(index);
+    doubles = index->doubles;
+    if (lower.flushing || lower.runs)
+        limit = limit_for(iter, index);
+    if (status == CASK_OK)
+        status = fetch_keydir(iter, shard, index_keydir(index), &limit);
+    pthread_mutex_unlock(&shard->lock);
+    if (status == CASK_OK && lower.flushing)
+        status = fetch_keydir(iter, shard, lower.flushing, &limit);
+    for (uint32_t i = 0; status == CASK_OK && lower.runs && i < lower.runs->count; i++)
+        status = fetch_run(iter, shard, lower.runs->runs[i], limit);
+    if (status != CASK_OK)
+        return status;
+    if (lower.flushing || lower.runs || doubles) {
+        for (size_t i = 0; i < iter->count; i++) /* those of the keydir from before it came down */
+            iter->entries[i].shadowed = iter->entries[i].tag >= limit;
+        mark_shadowed(iter, shard);
+    }
+    iter->from = limit;
     return CASK_OK;
 }
 
 static int fetch(struct cask_iter *iter)
 {
     struct shard *shard = &iter->db->shards[iter->shard];
+    struct epoch_guard guard;
     int status;
 
     unpin_all(iter);
@@ -96,9 +225,13 @@ static int fetch(struct cask_iter *iter)
         iter->from = 0;
         return CASK_OK;
     }
-    pthread_mutex_lock(&shard->lock);
-    status = fetch_locked(iter, shard);
-    pthread_mutex_unlock(&shard->lock);
+    guard = epoch_enter(&iter->db->env.epoch);
+    status = fetch_tiers(iter, shard);
+    epoch_leave(guard);
+    if (status != CASK_OK)
+        unpin_all(iter);
+    if (status == CASK_ECORRUPT)
+        shard_distrust_runs(shard);
     if (status == CASK_ERANGE)
         status = make_room(iter, iter->room * 2);
     return status;
@@ -123,11 +256,10 @@ int iter_next(struct cask_iter *iter, struct cask_entry *ret_entry)
             continue;
         }
         entry = &iter->entries[iter->at++];
-        status = entry->segment
-                     ? segment_read(entry->segment, location_offset(entry->location, offset_bits),
-                                    config->read_mapped, config->verify_reads, &iter->buffer,
-                                    &record)
-                     : CASK_ECORRUPT;
+        if (!entry->segment || entry->shadowed)
+            continue;
+        status = segment_read(entry->segment, location_offset(entry->location, offset_bits),
+                              config->read_mapped, config->verify_reads, &iter->buffer, &record);
         if (status != CASK_OK) {
             shard_report_unreadable(&iter->db->shards[iter->shard], entry->location, status);
             return status;

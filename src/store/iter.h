@@ -12,7 +12,9 @@
 
 struct iter_entry {
     uint64_t location;
-    struct segment *segment; /* NULL: its file is gone */
+    struct segment *segment; /* NULL: its file is gone, and the entry is stale */
+    uint32_t tag;
+    bool shadowed; /* a newer record of its key is among the others */
 };
 
 struct cask_iter {
@@ -21,7 +23,8 @@ struct cask_iter {
     uint64_t from; /* the first tag not yet fetched */
     struct keydir_entry *fetched;
     struct iter_entry *entries;
-    size_t room;
+    size_t room; /* of fetched */
+    size_t entry_room;
     size_t count;
     size_t at;
     struct record_buffer buffer;

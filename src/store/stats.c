@@ -25,13 +25,41 @@ static uint64_t disk_bytes_of(struct io_dir *dir)
     return sum;
 }
 
+/* Keys of which several tiers have an entry count several times, until runs are merged. */
+static void add_index(const struct index *index, struct cask_stats *stats)
+{
+    struct index_lower lower = index_lower(index);
+    uint64_t entries = index_entries(index);
+    uint64_t tombstones = index->tombstones + index->lower_tombstones;
+
+    stats->live_keys += entries - min_u64(tombstones, entries);
+    stats->index_ram_keys += keydir_count(index_keydir(index));
+    if (lower.flushing)
+        stats->index_ram_keys += keydir_count(lower.flushing);
+    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++) {
+        const struct run *run = lower.runs->runs[i];
+
+        stats->index_runs++;
+        stats->index_spilled_keys += run->count;
+        stats->index_disk_bytes += run->bytes;
+        stats->index_filter_bytes += filter_bytes(&run->filter);
+        stats->index_block_reads += atomic_load_explicit(&run->block_reads, memory_order_relaxed);
+        stats->index_fruitless_reads += atomic_load_explicit(&run->fruitless_finds,
+                                                             memory_order_relaxed);
+    }
+}
+
 static void add_counts(struct shard *shard, struct cask_stats *stats)
 {
     const struct shard_counts *counts = &shard->counts;
     const struct merge_counts *merges = &shard->merge_counts;
 
-    stats->live_keys += keydir_count(&shard->index.keydir);
-    stats->index_ram_keys += keydir_count(&shard->index.keydir);
+    add_index(&shard->index, stats);
+    stats->index_flushes += shard->spill_counts.flushes;
+    stats->index_run_merges += shard->spill_counts.run_merges;
+    stats->index_written_bytes += shard->spill_counts.written_bytes;
+    stats->index_stalls += shard->spill_counts.stalls;
+    stats->index_failures += shard->spill_counts.failed;
     stats->live_bytes += counts->live_bytes;
     stats->dead_bytes += counts->dead_bytes;
     stats->segments += shard->segments.count;
@@ -52,17 +80,22 @@ static void add_counts(struct shard *shard, struct cask_stats *stats)
 
 static int add_shard(struct cask_db *db, struct shard *shard, struct cask_stats *stats)
 {
+    struct epoch_guard guard;
     struct io_dir *dir;
+    struct io_dir *index_dir;
     int status;
 
     pthread_mutex_lock(&shard->manifest_lock);
-    dir = shard->dir; /* once there it stays until the store is closed */
+    dir = shard->dir; /* once there they stay until the store is closed */
+    index_dir = shard->index_dir;
     pthread_mutex_unlock(&shard->manifest_lock);
+    guard = epoch_enter(&db->env.epoch);
     pthread_mutex_lock(&shard->lock);
     status = shard_drain(shard);
     add_counts(shard, stats);
     pthread_mutex_unlock(&shard->lock);
-    stats->disk_bytes += disk_bytes_of(dir);
+    epoch_leave(guard);
+    stats->disk_bytes += disk_bytes_of(dir) + disk_bytes_of(index_dir);
     stats->merge_debt_bytes += merge_debt(&db->merging, shard);
     return status;
 }
@@ -97,6 +130,6 @@ int stats_collect_shard(struct cask_db *db, uint32_t shard, struct cask_stats *r
     struct cask_stats stats = {.shards = 1, .index_memory = db->env.budget.limit_bytes};
     int status = add_shard(db, &db->shards[shard], &stats);
 
-    stats.index_ram_bytes = db->shards[shard].index.keydir.committed_bytes;
+    stats.index_ram_bytes = index_keydir(&db->shards[shard].index)->committed_bytes;
     return hand_out(&stats, ret_stats, status);
 }

@@ -8,6 +8,8 @@
 #include "shard/recover.h"
 
 #define PROBE_BYTES 4096u
+#define RESERVE_MIN ((uint64_t)1 << 20)
+#define RESERVE_PART 8u /* of the index's memory, for the buffers of what moves it to disk */
 #define READ_ONLY_TRIES 5
 #define READ_ONLY_PAUSE_NS 20000000
 
@@ -27,6 +29,7 @@ static void release(struct cask_db *db)
     pthread_mutex_destroy(&db->workers_lock);
     pthread_mutex_destroy(&db->sync_lock);
     pthread_cond_destroy(&db->sync_wanted);
+    free(db->real_path);
     free(db->path);
     free(db);
 }
@@ -77,6 +80,11 @@ static void configure(struct cask_db *db, const struct cask_options *options,
     while ((uint32_t)1 << env->shard_bits < env->shard_count)
         env->shard_bits++;
     env->budget.limit_bytes = options->index_memory;
+    env->spills = !options->read_only;
+    env->real_path = db->real_path ? db->real_path : db->path;
+    if (env->spills)
+        env->budget.reserve_bytes = max_u64(options->index_memory / RESERVE_PART,
+                                            min_u64(options->index_memory / 2, RESERVE_MIN));
     env->keydir_reserve_bytes = keydir_reserve_for(options->index_memory, env->shard_count);
     env->read_only = options->read_only != 0;
     io_boot_id(env->boot_id);
@@ -370,6 +378,7 @@ static int open_once(const char *path, const struct cask_options *options, struc
     if (status == CASK_OK)
         status = check_against(db, options, &superblock);
     if (status == CASK_OK) {
+        db->real_path = realpath(path, NULL); /* there is none on the tests' disk */
         configure(db, options, &superblock);
         status = probe_allocation(db, options);
     }
@@ -389,24 +398,88 @@ static int open_once(const char *path, const struct cask_options *options, struc
     return CASK_OK;
 }
 
+/* Lines for the log that wait until it is known whether they are the truth. */
+struct held_line {
+    struct held_line *next;
+    enum cask_log_level level;
+    char text[];
+};
+
+struct held_lines {
+    pthread_mutex_t lock;
+    struct held_line *first;
+    struct held_line **last;
+};
+
+static void hold_line(void *context, enum cask_log_level level, const char *message)
+{
+    struct held_lines *held = context;
+    size_t size = strlen(message) + 1;
+    struct held_line *line = malloc(sizeof *line + size);
+
+    if (!line)
+        return;
+    line->next = NULL;
+    line->level = level;
+    memcpy(line->text, message, size);
+    pthread_mutex_lock(&held->lock);
+    *held->last = line;
+    held->last = &line->next;
+    pthread_mutex_unlock(&held->lock);
+}
+
+/* Hands them out, or forgets them. */
+static void let_lines_go(struct held_lines *held, const struct reporter *reporter)
+{
+    while (held->first) {
+        struct held_line *line = held->first;
+
+        held->first = line->next;
+        if (reporter)
+            report(reporter, line->level, "%s", line->text);
+        free(line);
+    }
+    held->last = &held->first;
+}
+
 /* A read-only open takes no lock, so a live writer may change things under it while it recovers:
- * then it starts again, without telling the same things twice, and gives up in the end. */
-int store_open(const char *path, const struct cask_options *options, struct cask_db **ret_db)
+ * then it starts again, without telling of what it met, and gives up in the end. */
+static int open_read_only(const char *path, const struct cask_options *options,
+                          struct cask_db **ret_db)
 {
     struct timespec pause = {0, READ_ONLY_PAUSE_NS};
-    struct cask_options quiet = *options;
+    struct reporter reporter = {options->log, options->log_context};
+    struct cask_options holding = *options;
+    struct held_lines held = {.lock = PTHREAD_MUTEX_INITIALIZER};
     bool recovering;
-    int status = open_once(path, options, ret_db, &recovering);
+    int status;
 
-    quiet.log = NULL;
-    for (int i = 1; options->read_only && recovering && i < READ_ONLY_TRIES &&
-                    (status == CASK_NOTFOUND || status == CASK_ECORRUPT);
+    held.last = &held.first;
+    holding.log = hold_line;
+    holding.log_context = &held;
+    status = open_once(path, &holding, ret_db, &recovering);
+    for (int i = 1;
+         recovering && i < READ_ONLY_TRIES && (status == CASK_NOTFOUND || status == CASK_ECORRUPT);
          i++) {
+        let_lines_go(&held, NULL);
         nanosleep(&pause, NULL);
-        status = open_once(path, &quiet, ret_db, &recovering);
-        if (status == CASK_OK)
-            (*ret_db)->env.reporter = (struct reporter){options->log, options->log_context};
+        status = open_once(path, &holding, ret_db, &recovering);
     }
+    let_lines_go(&held, &reporter);
+    pthread_mutex_destroy(&held.lock);
+    if (status == CASK_OK)
+        (*ret_db)->env.reporter = reporter;
+    return status == CASK_NOTFOUND ? CASK_EBUSY : status;
+}
+
+int store_open(const char *path, const struct cask_options *options, struct cask_db **ret_db)
+{
+    bool recovering;
+    int status;
+
+    if (options->read_only)
+        return open_read_only(path, options, ret_db);
+    status = open_once(path, options, ret_db, &recovering);
     return status == CASK_NOTFOUND ? CASK_EBUSY : status;
 }
 

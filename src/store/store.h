@@ -30,6 +30,7 @@ struct cask_db {
     struct io_file *lock;
     struct directory_made made;
     char *path;
+    char *real_path;
     const volatile uint8_t *fork_mark; /* reads 0 in a forked child */
 
     enum cask_sync_mode sync_mode;

@@ -27,6 +27,7 @@ struct events {
 
 struct target {
     struct segment *segment;
+    uint64_t id;
     uint64_t end;
     bool sealed; /* in the manifest, with its checksum */
 };
@@ -92,8 +93,8 @@ static int note_targets(struct check *check)
     segment = check->targets ? segments_at_or_after(&shard->segments, 0) : NULL;
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
         segment_pin(segment);
-        check->targets[check->target_count++] = (struct target){segment, segment_tail(segment),
-                                                                segment->in_manifest_sealed};
+        check->targets[check->target_count++] = (struct target){
+            segment, segment->id, segment_tail(segment), segment->in_manifest_sealed};
     }
     pthread_mutex_unlock(&shard->lock);
     return check->targets ? status : CASK_ENOMEM;
@@ -270,10 +271,15 @@ static int check_entry(struct check *check, struct keydir_entry entry)
 
     record_buffer_init(&buffer);
     status = shard_read_at(check->shard, entry.location, &buffer, &found);
+    if (status == CASK_NOTFOUND) { /* stale: its segment was merged away */
+        record_buffer_release(&buffer);
+        return CASK_OK;
+    }
     if (status == CASK_ECORRUPT ||
         (status == CASK_OK &&
-         (found.record.type != RECORD_PUT || hash_tag(store_hash(check->db, found.record.key),
-                                                      check->db->env.shard_bits) != entry.tag)))
+         ((found.record.type != RECORD_PUT && !index_has_lower(&check->shard->index)) ||
+          hash_tag(store_hash(check->db, found.record.key), check->db->env.shard_bits) !=
+              entry.tag)))
         problem(check, location_segment(entry.location, offset_bits), "data",
                 location_offset(entry.location, offset_bits),
                 "the index names a record that does not validate");
@@ -296,7 +302,7 @@ static int check_index(struct check *check)
         size_t count;
 
         pthread_mutex_lock(&shard->lock);
-        count = keydir_collect(&shard->index.keydir, from, entries, room, &next);
+        count = keydir_collect(index_keydir(&shard->index), from, entries, room, &next);
         pthread_mutex_unlock(&shard->lock);
         for (size_t i = 0; status == CASK_OK && i < count; i++)
             status = check_entry(check, entries[i]);
@@ -340,16 +346,22 @@ static bool was_deleted(const struct events *tombstones, const struct event *put
     return low < tombstones->count && tombstones->items[low].hash == put->hash;
 }
 
-/* Tombstones that were written while the check ran. */
-static int walk_news(struct check *check, uint64_t segment_id, uint64_t end)
+/* Tombstones that were written while the check ran: behind what there was before. */
+static int walk_news(struct check *check, const struct target *before, size_t before_count)
 {
     int status = note_targets(check);
+    size_t at = 0;
 
     for (size_t i = 0; status == CASK_OK && i < check->target_count; i++) {
         const struct target *target = &check->targets[i];
+        uint64_t from = SEGMENT_HEADER_BYTES;
         struct io_file *file;
 
-        if (target->segment->id < segment_id)
+        while (at < before_count && before[at].id < target->segment->id)
+            at++;
+        if (at < before_count && before[at].id == target->segment->id)
+            from = before[at].end;
+        if (from >= target->end)
             continue;
         status = open_file(check, target->segment, &file);
         if (status == CASK_NOTFOUND) {
@@ -358,8 +370,7 @@ static int walk_news(struct check *check, uint64_t segment_id, uint64_t end)
         }
         if (status != CASK_OK)
             break;
-        status = walk(check, file, target,
-                      target->segment->id == segment_id ? end : SEGMENT_HEADER_BYTES, true);
+        status = walk(check, file, target, from, true);
         io_close(file);
     }
     forget_targets(check);
@@ -379,10 +390,19 @@ static void judge_missing(struct check *check)
     }
 }
 
+static int check_targets(struct check *check)
+{
+    int status = CASK_OK;
+
+    for (size_t i = 0; status == CASK_OK && i < check->target_count; i++)
+        status = check_segment(check, &check->targets[i]);
+    return status;
+}
+
 static int check_shard(struct check *check)
 {
-    uint64_t last_id = 0;
-    uint64_t last_end = 0;
+    struct target *before = NULL;
+    size_t before_count = 0;
     int status;
 
     check->missing.count = 0;
@@ -393,20 +413,22 @@ static int check_shard(struct check *check)
     if (status == CASK_NOTFOUND)
         return CASK_OK; /* nothing was ever written here */
     status = note_targets(check);
-    for (size_t i = 0; status == CASK_OK && i < check->target_count; i++) {
-        if (check->targets[i].end > SEGMENT_HEADER_BYTES) { /* the next one is empty still */
-            last_id = check->targets[i].segment->id;
-            last_end = check->targets[i].end;
-        }
-        status = check_segment(check, &check->targets[i]);
+    if (status == CASK_OK) {
+        before = malloc((check->target_count + 1) * sizeof *before);
+        status = before ? check_targets(check) : CASK_ENOMEM;
+    }
+    if (before) {
+        memcpy(before, check->targets, check->target_count * sizeof *before);
+        before_count = check->target_count;
     }
     forget_targets(check);
     if (status == CASK_OK)
         status = check_index(check);
     if (status == CASK_OK && check->missing.count > 0)
-        status = walk_news(check, last_id, last_end);
+        status = walk_news(check, before, before_count);
     if (status == CASK_OK)
         judge_missing(check);
+    free(before);
     return status;
 }
 

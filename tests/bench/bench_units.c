@@ -10,7 +10,9 @@
 
 #include "histogram.h"
 #include "keyspace.h"
+#include "merge.h"
 #include "options.h"
+#include "series.h"
 #include "summary.h"
 #include "ticks.h"
 
@@ -211,6 +213,107 @@ static void test_ratio_compares_within_rounds(void **state)
     results_release(&results);
 }
 
+static void test_figures_are_summed_up_over_the_rounds_that_have_them(void **state)
+{
+    (void)state;
+    struct results results = {NULL, 0, 0};
+    for (unsigned round = 1; round <= 4; round++) {
+        add(&results, "caskade", "churn", 1, round, 100);
+        struct result *result = &results.items[results.count - 1];
+        result_add_figure(result, "merges", 10.0 * round);
+        if (round % 2 == 0) {
+            result_add_figure(result, "a_name_of_23_characters", 0.5);
+        }
+    }
+    const struct summary_key key = {"caskade", "churn", 1};
+    struct summary_ratio figure = summary_figure(&results, &key, "merges");
+    assert_int_equal(figure.rounds, 4);
+    assert_true(figure.median > 24.9 && figure.median < 25.1);
+    assert_true(figure.min > 9.9 && figure.min < 10.1 && figure.max > 39.9 && figure.max < 40.1);
+    assert_int_equal(summary_figure(&results, &key, "a_name_of_23_characters").rounds, 2);
+    assert_int_equal(summary_figure(&results, &key, "nothing").rounds, 0);
+    results_release(&results);
+}
+
+/* Ten puts a sample of 100 bytes each over 10 keys; merging after the second and the fourth. */
+static const struct sample samples[] = {
+    {0.0, 0, 4096, 0, 0, 0, 0},
+    {1.0, 10, 5000, 1000, 1000, 0, 0},
+    {2.0, 20, 2500, 1000, 2000, 0, 0},
+    {3.0, 30, 1500, 1000, 3000, 2000, 500},
+    {4.0, 40, 2000, 1000, 4000, 2000, 500},
+    {6.0, 50, 1000, 1000, 5000, 2000, 1500},
+};
+#define SAMPLES (sizeof samples / sizeof samples[0])
+
+static void test_worst_ratio_is_of_samples_from_so_many_puts_on(void **state)
+{
+    (void)state;
+    double all = series_worst_ratio(samples, SAMPLES, 0); /* without the empty store's */
+    double first = series_worst_ratio(samples, SAMPLES, 20);
+    double later = series_worst_ratio(samples, SAMPLES, 21);
+    assert_true(all > 4.99 && all < 5.01);
+    assert_true(first > 2.49 && first < 2.51);
+    assert_true(later > 1.99 && later < 2.01);
+    assert_false(series_worst_ratio(samples, SAMPLES, 51) > 0.0);
+    assert_false(series_worst_ratio(samples, 0, 0) > 0.0);
+    assert_int_equal(series_largest_disk(samples, SAMPLES), 5000);
+    assert_int_equal(series_largest_disk(samples, 0), 0);
+}
+
+static void test_merging_share_is_of_the_time(void **state)
+{
+    (void)state;
+    double share = series_merging_share(samples, SAMPLES); /* one second, and two, of six */
+    assert_true(share > 0.49 && share < 0.51);
+    assert_false(series_merging_share(samples, 3) > 0.0);
+    assert_false(series_merging_share(samples, 1) > 0.0);
+    assert_false(series_merging_share(samples, 0) > 0.0);
+}
+
+static void test_series_are_written_whole(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = open_memstream(&text, &size);
+    assert_non_null(file);
+    series_print_json(samples, 2, file);
+    fputc('\n', file);
+    series_print_data(samples + 3, 1, file);
+    assert_int_equal(fclose(file), 0);
+    assert_string_equal(text,
+                        "\"series_columns\": [\"seconds\", \"ops\", \"disk_bytes\", "
+                        "\"live_bytes\", \"written_bytes\", \"merge_read_bytes\", "
+                        "\"merge_written_bytes\"], \"series\": [[0.000, 0, 4096, 0, 0, 0, 0], "
+                        "[1.000, 10, 5000, 1000, 1000, 0, 0]]\n"
+                        "seconds\tops\tdisk\tlive\twritten\tmerge read\tmerge written\n"
+                        "3.000\t30\t1500\t1000\t3000\t2000\t500\n");
+    free(text);
+}
+
+static void test_figures_and_skips_are_printed(void **state)
+{
+    (void)state;
+    struct result result = {.engine = "lmdb", .workload = "churn", .threads = 2, .round = 1};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file = open_memstream(&text, &size);
+    assert_non_null(file);
+    result.skipped = true;
+    result_print(&result, file);
+    result_print_json(&result, file);
+    result.skipped = false;
+    result.ops = 1;
+    result_add_figure(&result, "merges", 7.0);
+    result_print_json(&result, file);
+    assert_int_equal(fclose(file), 0);
+    assert_non_null(strstr(text, "churn        : skipped: lmdb has no merge\n"));
+    assert_non_null(strstr(text, "\"round\": 1, \"skipped\": true}\n"));
+    assert_non_null(strstr(text, ", \"figures\": {\"merges\": 7}}\n"));
+    free(text);
+}
+
 static enum options_outcome parse(struct options *options, const char *arguments)
 {
     static char text[512];
@@ -229,7 +332,8 @@ static void test_options_are_read(void **state)
     struct options options;
     assert_int_equal(parse(&options, "--engines caskade --workloads readrandom,batch --num 77 "
                                      "--key-size 20 --value-size 0 --threads 1,2,16 --rounds 3 "
-                                     "--dir /tmp --seed 9 --json x --no-latency"),
+                                     "--dir /tmp --seed 9 --json x --no-latency "
+                                     "--churn-rounds 8 --segment-bytes 65536"),
                      OPTIONS_RUN);
     assert_int_equal(options.engine_count, 1);
     assert_int_equal(options.workload_count, 2);
@@ -241,8 +345,24 @@ static void test_options_are_read(void **state)
     assert_int_equal(options.threads[2], 16);
     assert_int_equal(options.rounds, 3);
     assert_string_equal(options.json, "x");
+    assert_int_equal(options.churn_rounds, 8);
+    assert_int_equal(options.segment_bytes, 65536);
     assert_false(options.latency);
     assert_true(options.warm);
+}
+
+static void test_merge_workloads_are_known(void **state)
+{
+    (void)state;
+    struct options options;
+    assert_int_equal(parse(&options, "--dir /tmp --workloads "
+                                     "churn,dictionary,mergelatency,mergespeed,fillrandom"),
+                     OPTIONS_RUN);
+    assert_int_equal(options.workload_count, 5);
+    assert_int_equal(options.churn_rounds, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(merge_is_about(options.workloads[i]->kind), i < 4);
+    }
 }
 
 static void test_wrong_options_are_refused(void **state)
@@ -263,6 +383,9 @@ static void test_wrong_options_are_refused(void **state)
         "--dir /tmp --threads 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
         "--dir /tmp --workloads ,",
         "--dir /tmp --rounds",
+        "--dir /tmp --churn-rounds 0",
+        "--dir /tmp --segment-bytes 255",
+        "--dir /tmp --segment-bytes 2147483649",
         "--dir /tmp --nosuch",
         "--dir /tmp stray",
     };
@@ -290,7 +413,13 @@ int main(void)
         cmocka_unit_test(test_median_of_odd_and_even_counts),
         cmocka_unit_test(test_ratio_compares_within_rounds),
         cmocka_unit_test(test_options_are_read),
+        cmocka_unit_test(test_merge_workloads_are_known),
         cmocka_unit_test(test_wrong_options_are_refused),
+        cmocka_unit_test(test_figures_are_summed_up_over_the_rounds_that_have_them),
+        cmocka_unit_test(test_worst_ratio_is_of_samples_from_so_many_puts_on),
+        cmocka_unit_test(test_merging_share_is_of_the_time),
+        cmocka_unit_test(test_series_are_written_whole),
+        cmocka_unit_test(test_figures_and_skips_are_printed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,6 +51,7 @@ struct engine_session {
 
 static struct engine_store store;
 static struct load_outcome outcome;
+static uint16_t generations[NUM];
 
 static struct slot *find_slot(const uint8_t *key)
 {
@@ -188,13 +189,47 @@ static int fill(void **state)
     return run(LOAD_PUT, 2, FAULT_NONE);
 }
 
-static uint64_t calls_timed(void)
+static uint64_t calls_in(const struct histogram *latencies)
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        total += outcome.latencies.counts[i];
+        total += latencies->counts[i];
     }
     return total;
+}
+
+static uint64_t calls_timed(void)
+{
+    return calls_in(&outcome.latencies);
+}
+
+/* A mix of that generation; the order is another for each. */
+static int run_mix(uint32_t generation, unsigned threads, enum fault fault)
+{
+    struct load load = {
+        .engine = &engine,
+        .store = &store,
+        .keyspace = &keyspace,
+        .kind = LOAD_MIX,
+        .ops = NUM,
+        .generation = generation,
+        .generations = generations,
+        .threads = threads,
+        .group = 1,
+        .latency = true,
+    };
+    order_init(&load.order, NUM, generation);
+    store.fault = fault;
+    store.calls = 0;
+    return load_run(&load, &outcome);
+}
+
+static int fill_generations(void **state)
+{
+    for (size_t i = 0; i < NUM; i++) {
+        generations[i] = 3; /* as fill() puts them */
+    }
+    return fill(state);
 }
 
 static void test_threads_share_all_keys(void **state)
@@ -267,6 +302,37 @@ static void test_old_values_fail_the_load(void **state)
     assert_int_equal(run(LOAD_GET, 1, FAULT_NONE), -1);
 }
 
+static void test_a_mix_puts_half_of_the_keys_and_gets_the_others(void **state)
+{
+    (void)state;
+    for (uint32_t generation = 4; generation < 10; generation++) {
+        assert_int_equal(run_mix(generation, generation % 3 + 1, FAULT_NONE), 0);
+        assert_int_equal(store.calls, NUM);
+        assert_int_equal(calls_timed(), NUM / 2);
+        assert_int_equal(calls_in(&outcome.get_latencies), NUM / 2);
+        unsigned put_now = 0;
+        for (size_t i = 0; i < NUM; i++) {
+            put_now += generations[i] == generation;
+        }
+        assert_int_equal(put_now, NUM / 2);
+    }
+}
+
+static void test_a_wrong_read_fails_the_mix(void **state)
+{
+    (void)state;
+    static const enum fault gets[] = {FAULT_WRONG_BYTE, FAULT_SHORT_VALUE, FAULT_LOSES_ONE,
+                                      FAULT_READ_FAILS};
+    uint32_t generation = 4;
+    for (size_t i = 0; i < sizeof gets / sizeof gets[0]; i++) {
+        assert_int_equal(run_mix(generation++, 1, gets[i]), -1); /* the 500th call is a get */
+    }
+    struct order order;
+    order_init(&order, NUM, generation);
+    generations[order_at(&order, 1)]++; /* which is got next, and is not what the store holds */
+    assert_int_equal(run_mix(generation, 1, FAULT_NONE), -1);
+}
+
 static void test_failing_calls_fail_the_load(void **state)
 {
     (void)state;
@@ -288,6 +354,9 @@ int main(void)
         cmocka_unit_test_setup(test_one_wrong_read_fails_the_load, fill),
         cmocka_unit_test_setup(test_old_values_fail_the_load, fill),
         cmocka_unit_test_setup(test_failing_calls_fail_the_load, fill),
+        cmocka_unit_test_setup(test_a_mix_puts_half_of_the_keys_and_gets_the_others,
+                               fill_generations),
+        cmocka_unit_test_setup(test_a_wrong_read_fails_the_mix, fill_generations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

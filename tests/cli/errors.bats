@@ -18,7 +18,8 @@ is_locked() {
 
 @test "operands too few or too many are usage errors" {
     for line in "put" "put s" "put s k" "get s" "del s" "exists s" "scan" "load" "dump" "stat" \
-        "verify" "put s k v x" "get s k x" "scan s x" "load s f x" "version x" "help a b"; do
+        "merge" "verify" "put s k v x" "get s k x" "scan s x" "load s f x" "merge s x" \
+        "version x" "help a b"; do
         # shellcheck disable=SC2086
         try $line
         expect_error 2 'too (few|many) operands' || { echo "$line"; return 1; }
@@ -33,6 +34,12 @@ is_locked() {
         --sync=interval=0ms --sync=interval=2h --sync=interval=5 --write-mode=pread \
         --read-mode=syscall --verify-reads=maybe --read-only=yes --expires-in=10 \
         --expires-in=x --expires-at=0 --expires-at=soon --expires-at=72057594037927936 \
+        --merge --merge=yes --merge= --merge-trigger=0 --merge-trigger=100 --merge-trigger=5x \
+        --merge-trigger=-1 --merge-segment=0 --merge-segment=100% --merge-segment=% \
+        --merge-at-once=0 --merge-at-once=257 --merge-at-once=all --merge-rate=0 --merge-rate=fast \
+        --merge-rate=50M/s --merge-hours=5 --merge-hours=5- --merge-hours=-6 --merge-hours=5-5 \
+        --merge-hours=0-25 --merge-hours=24-6 --merge-hours=1:00-2:00 --merge-hours=1-2-3 \
+        --merge-hours=100-6 --merge-hours=never \
         --values --json --format=tsv -x; do
         try put s k v "$option"
         expect_error 2 'put: ' || { echo "$option"; return 1; }
@@ -45,6 +52,10 @@ is_locked() {
     expect_error 2 '--threads'
     try load s --format csv
     expect_error 2 '--format: it is tsv, lines, jsonl'
+    try merge s --merge-hours 6
+    expect_error 2 "merge: --merge-hours: it is FROM-UNTIL, .*, not '6'"
+    try merge s --json
+    expect_error 2 'merge: option --json'
     [ ! -e s ]
 }
 
@@ -74,7 +85,7 @@ is_locked() {
 
 @test "verbs other than put and load do not create a store" {
     for line in "get none k" "del none k" "exists none k" "scan none" "dump none" "stat none" \
-        "verify none"; do
+        "merge none" "verify none"; do
         # shellcheck disable=SC2086
         try $line
         expect_error 3 'none' || { echo "$line"; return 1; }
@@ -84,7 +95,8 @@ is_locked() {
 
 @test "verbs other than put and load do not make a directory a store" {
     mkdir empty
-    for line in "get empty k" "del empty k" "scan empty" "stat empty" "verify empty"; do
+    for line in "get empty k" "del empty k" "scan empty" "stat empty" "merge empty" \
+        "verify empty"; do
         # shellcheck disable=SC2086
         try $line
         expect_error 3 'empty' || { echo "$line"; return 1; }

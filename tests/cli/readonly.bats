@@ -6,7 +6,8 @@ inspect_all() {
     for line in "get s plain" "get s nothing" "exists s plain" "exists s nothing" "scan s" \
         "scan s --values" "dump s" "dump s --format lmdb" "stat s" "stat s --json" "verify s" \
         "get s plain --read-mode pread" "dump s --read-mode pread --verify-reads off" \
-        "get s plain --write-mode syscall --sync always --index-memory 2M"; do
+        "get s plain --write-mode syscall --sync always --index-memory 2M" \
+        "scan s --merge on --merge-trigger 1 --merge-segment 1 --merge-hours 0-24"; do
         # shellcheck disable=SC2086
         "$CASKADE" $line >/dev/null 2>&1 || [ $? -eq 1 ] || { echo "$line failed"; return 1; }
         fingerprint s >after

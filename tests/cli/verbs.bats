@@ -149,7 +149,34 @@ load helpers
         grep -Eq "[{,]\"$name\":[0-9]+[,}]" json || { echo "no $name"; return 1; }
     done
     grep -q '"shards":4,"live_keys":2,' json
-    if command -v python3 >/dev/null; then python3 -m json.tool json >/dev/null; fi
+    for name in merge_debt_bytes merge_read_bytes merge_written_bytes merge_freed_bytes merges \
+        merges_failed merge_last_error write_amplification; do
+        caskade stat s | grep -Eq "^$name +[^ ]" || { echo "no $name"; return 1; }
+        grep -Eq "[{,]\"$name\":[0-9.]+[,}]" json || { echo "no $name"; return 1; }
+    done
+    caskade stat s | grep -Eq '^merge_last_error +success$'
+}
+
+@test "stat --json is one object of numbers, with a list of the shards" {
+    need python3
+    printf 'a\t1\nb\t2\nc\t3\na\t4\n' | caskade load s --shards 4 --merge off 2>/dev/null
+    caskade stat s --json >json
+    [ "$(wc -l <json)" -eq 1 ]
+    python3 - <<'PYTHON'
+import json
+stat = json.load(open("json"))
+shards = stat.pop("per_shard")
+assert all(type(value) in (int, float) for value in stat.values()), stat
+assert len(shards) == stat["shards"] == 4
+names = {"live_bytes", "dead_bytes", "merge_debt_bytes", "merge_read_bytes", "merge_written_bytes",
+         "merge_freed_bytes", "merges", "merges_failed", "merge_last_error", "write_amplification"}
+for shard in shards:
+    assert set(shard) == names, shard
+    assert all(type(value) in (int, float) for value in shard.values()), shard
+for name in names - {"merge_last_error", "write_amplification"}:
+    assert sum(shard[name] for shard in shards) == stat[name], name
+assert stat["dead_bytes"] > 0 and stat["merge_last_error"] == 0 and stat["write_amplification"] == 0
+PYTHON
 }
 
 @test "verify says ok of a sound store" {
@@ -172,6 +199,8 @@ load helpers
 @test "every verb that opens a store takes every open option" {
     open="--index-memory 64M --segment-bytes 1M --sync interval --write-mode mapped"
     open="$open --read-mode pread --verify-reads on --shards 4"
+    open="$open --merge on --merge-trigger 50 --merge-segment 60% --merge-at-once 2"
+    open="$open --merge-rate 50M --merge-hours 22-6"
     # shellcheck disable=SC2086
     {
         caskade put $open s k v
@@ -183,8 +212,9 @@ load helpers
         caskade stat $open s
         caskade verify $open s
         caskade del $open s k
+        caskade merge $open s
     } >/dev/null 2>err
-    run ! grep -v 'loaded 1 records' err
+    run ! grep -Ev 'loaded 1 records|s: merged in' err
 }
 
 @test "version and --version name the version of the header" {
@@ -194,7 +224,7 @@ load helpers
 }
 
 @test "help names every verb, help VERB its options" {
-    for verb in put get del exists scan load dump stat verify help version; do
+    for verb in put get del exists scan load dump stat merge verify help version; do
         caskade help | grep -Eq "^  $verb " || { echo "no $verb"; return 1; }
         caskade help $verb | grep -q "^Usage: caskade $verb "
         [ "$(caskade help $verb)" = "$(caskade $verb --help)" ]

@@ -8,6 +8,7 @@
 #include "crashstate.h"
 #include "sim_internal.h"
 #include "simdisk.h"
+#include "strays.h"
 
 #define PROBE_KEY (HISTORY_KEYS - 1)
 #define PROBE_BYTES 40u
@@ -44,6 +45,7 @@ struct check {
     struct history_moment moment;
     struct history_view view;
     struct simimage *opened; /* files right after the open, where wanted */
+    bool torn;               /* the last write before the crash is there in part */
     char why[400];
 };
 
@@ -133,6 +135,27 @@ static bool write_a_little(struct check *check, struct cask_db *db)
     return true;
 }
 
+static bool merge(struct check *check, struct cask_db *db)
+{
+    struct history_view view;
+    int status = cask_merge(db, NULL, NULL);
+
+    if (status != CASK_OK)
+        return complain_status(check, "cask_merge after recovery", status);
+    return look(check, db, &view) && same_view(check, "after merging", &view);
+}
+
+/* A segment with half a header is taken for a foreign file, and left alone. */
+static bool check_no_strays(struct check *check)
+{
+    char path[200];
+
+    if (check->torn)
+        return true;
+    return strays_find_now(path, sizeof path) ? complain(check, "a file is left behind", path)
+                                              : true;
+}
+
 static bool check_opened(struct check *check, struct cask_db *db)
 {
     char why[300];
@@ -175,11 +198,15 @@ static bool run_checks(struct check *check, uint64_t salt, size_t *ret_open_end)
     good = check_opened(check, db);
     found = check->view;
     good = good && write_a_little(check, db);
+    if (good && salt & 4)
+        good = merge(check, db);
     if (!good) {
         (void)cask_close(db);
         return false;
     }
     good = close_store(check, db);
+    if (good && (salt & 3) != 3)
+        good = check_no_strays(check);
     if (good && (salt & 3) == 0)
         good = check_reopened(check, salt >> 2);
     check->view = found;
@@ -347,7 +374,9 @@ static bool may_nest(const struct explorer *explorer, bool in_depth)
 static void check_state(struct explorer *explorer, const struct crash_state *state,
                         const struct simlog *log, const struct history_moment *moment)
 {
-    struct check check = {.explorer = explorer, .moment = *moment};
+    struct check check = {.explorer = explorer,
+                          .moment = *moment,
+                          .torn = state->torn || (explorer->outer && explorer->outer->torn)};
     uint64_t salt = state->hash >> 8;
     bool in_depth = (salt & 0x7c) == 0 || explorer->limits->position != HISTORY_NEVER;
     bool twice = (salt & 0x1c) == 8;

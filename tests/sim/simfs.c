@@ -171,7 +171,7 @@ void simfs_check_file(const struct sim_inode *file)
     size_t end = (file->size + SIM_PAGE_BYTES - 1) / SIM_PAGE_BYTES * SIM_PAGE_BYTES;
     char path[256];
 
-    if (!file->logged)
+    if (!file->logged || !file->parent)
         return;
     simfs_path(file, path, sizeof path);
     if (file->logged_capacity < file->size || memcmp(file->data, file->logged, file->size) != 0) {

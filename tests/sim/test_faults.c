@@ -42,13 +42,15 @@ const char *__asan_default_options(void)
 }
 
 static const struct workload stores[] = {
-    {"mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false},
-    {"syscall", 2, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false},
-    {"always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 700, 0, 512, 128, false},
-    {"always_mapped", 2, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 500, 0, 512, 128, false},
+    {"mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 0},
+    {"syscall", 2, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false, 0},
+    {"always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 700, 0, 512, 128, false, 0},
+    {"always_mapped", 2, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 0},
+    {"merge", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 1},
+    {"merge_always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false, 1},
 };
 
-enum store { MAPPED, SYSCALL, ALWAYS, ALWAYS_MAPPED };
+enum store { MAPPED, SYSCALL, ALWAYS, ALWAYS_MAPPED, MERGE, MERGE_ALWAYS };
 
 struct sweep {
     const char *name;
@@ -101,6 +103,14 @@ static const struct sweep sweeps[] = {
     {"syscall_memory_once", SYSCALL, CASK_READ_MAPPED, {ONCE}},
     {"syscall_memory_for_good", SYSCALL, CASK_READ_PREAD, {FOR_GOOD}},
     {"always_memory_once", ALWAYS, CASK_READ_MAPPED, {ONCE}},
+    {"merge_eio_once", MERGE, CASK_READ_MAPPED, {EVERY_CALL, ONCE}},
+    {"merge_eio_for_good", MERGE, CASK_READ_PREAD, {EVERY_CALL, FOR_GOOD}},
+    {"merge_room_enospc_once", MERGE, CASK_READ_PREAD, {SPACE, ONCE, .short_permille = 500}},
+    {"merge_room_enospc_for_good", MERGE, CASK_READ_MAPPED, {SPACE, FOR_GOOD}},
+    {"merge_room_emfile_once", MERGE, CASK_READ_PREAD, {DESCRIPTORS, ONCE}},
+    {"merge_memory_once", MERGE, CASK_READ_MAPPED, {ONCE}},
+    {"merge_memory_for_good", MERGE, CASK_READ_PREAD, {FOR_GOOD}},
+    {"merge_always_eio_once", MERGE_ALWAYS, CASK_READ_MAPPED, {EVERY_CALL, ONCE}},
 };
 #define SWEEPS (sizeof sweeps / sizeof *sweeps)
 

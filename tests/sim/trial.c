@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "simdisk.h"
+#include "strays.h"
 
 #define STEPS 34u
 #define KEYS 10u
@@ -18,7 +19,8 @@ enum call {
     CALL_BATCH, /* making and filling one */
     CALL_READ,  /* get, exists, iteration */
     CALL_VERIFY,
-    CALL_SYNC
+    CALL_SYNC,
+    CALL_MERGE
 };
 
 static uint8_t value_bytes[VALUE_ROOM];
@@ -58,9 +60,10 @@ static bool is_documented(enum call call, int status)
     case CASK_EIO:
         return call != CALL_BATCH;
     case CASK_ENOSPC:
-        return call == CALL_OPEN || call == CALL_CLOSE || call == CALL_WRITE;
+        return call == CALL_OPEN || call == CALL_CLOSE || call == CALL_WRITE || call == CALL_MERGE;
     case CASK_EMFILE:
-        return call == CALL_OPEN || call == CALL_CLOSE || call == CALL_WRITE || call == CALL_VERIFY;
+        return call == CALL_OPEN || call == CALL_CLOSE || call == CALL_WRITE ||
+               call == CALL_VERIFY || call == CALL_MERGE;
     case CASK_ENOTSUP:
     case CASK_EROFS:
     case CASK_EACCES:
@@ -311,6 +314,26 @@ static bool step_view(struct trial *trial)
     return status == CASK_NOTFOUND ? true : note_status(trial, CALL_READ, "cask_view", status);
 }
 
+/* Rule 5. A merge that met its fault before it chose its inputs is none that failed. */
+static bool step_merge(struct trial *trial)
+{
+    struct cask_stats before = {.size = sizeof before};
+    struct cask_stats after = {.size = sizeof after};
+    int status = cask_stats(trial->db, &before);
+
+    if (status != CASK_OK)
+        return wrong(trial, "cask_stats", status);
+    status = cask_merge(trial->db, NULL, NULL);
+    if (!note_status(trial, CALL_MERGE, "cask_merge", status))
+        return false;
+    if (cask_stats(trial->db, &after) != CASK_OK)
+        return wrong(trial, "cask_stats", CASK_EINVAL);
+    if (status == CASK_OK || after.merges_failed == before.merges_failed ||
+        after.merge_last_error != CASK_OK)
+        return true;
+    return wrong(trial, "no error in the statistics, but cask_merge", status);
+}
+
 bool trial_open(struct trial *trial)
 {
     struct cask_options options;
@@ -344,6 +367,8 @@ static bool step(struct trial *trial, unsigned number)
     workload_clear_errors();
     if (!trial->db)
         return trial_open(trial);
+    if (trial->workload->merge_percent > 0 && number % 6 == 5)
+        return step_merge(trial);
     switch (number % 17) {
     case 4:
         return step_delete(trial);
@@ -387,7 +412,18 @@ static bool settle_opened(struct trial *trial)
     if (!trial->may_complain &&
         !note_status(trial, CALL_VERIFY, "cask_verify", cask_verify(trial->db, NULL, NULL)))
         return false;
-    return trial_put(trial, KEYS) && trial_put(trial, 0) && step_delete(trial);
+    return trial_put(trial, KEYS) && trial_put(trial, 0) && step_delete(trial) &&
+           (trial->may_complain || (step_merge(trial) && trial_look(trial, trial->db)));
+}
+
+static bool no_strays(struct trial *trial)
+{
+    char path[200];
+
+    if (!strays_find_now(path, sizeof path))
+        return true;
+    snprintf(trial->why, sizeof trial->why, "%s is left behind", path);
+    return false;
 }
 
 bool trial_settle(struct trial *trial, bool leave_open)
@@ -400,7 +436,7 @@ bool trial_settle(struct trial *trial, bool leave_open)
     if (!trial_open(trial) || !trial->db || !settle_opened(trial))
         return false;
     if (!leave_open && (!trial_close(trial) || !trial_open(trial) || !trial->db ||
-                        !trial_look(trial, trial->db) || !trial_close(trial)))
+                        !trial_look(trial, trial->db) || !trial_close(trial) || !no_strays(trial)))
         return false;
     if ((workload_errors(errors, sizeof errors) > 0 && !trial->may_complain) ||
         trial->failures > failures) {

@@ -255,10 +255,20 @@ static void step_time(struct run *run)
     nanosleep(&pause, NULL); /* the store's threads have a turn */
 }
 
+static bool step_merge(struct run *run)
+{
+    int status = cask_merge(run->db, NULL, NULL);
+
+    return status == CASK_OK ? true : failed(run, "cask_merge", status);
+}
+
 static bool step(struct run *run)
 {
-    unsigned choice = below(run, 100);
+    unsigned choice;
 
+    if (run->workload->merge_percent > 0 && below(run, 100) < run->workload->merge_percent)
+        return step_merge(run);
+    choice = below(run, 100);
     if (choice < 50)
         return step_put(run, false);
     if (choice < 58)

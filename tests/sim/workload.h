@@ -1,5 +1,5 @@
 /* A scripted run of a store on the simulated machine: puts, deletes, expiring puts, batches, syncs,
- * reopening, pauses in which the store's own threads work. The script follows from a seed. */
+ * merges, reopening, pauses in which the store's own threads work. The script follows from a seed. */
 #ifndef CASKADE_WORKLOAD_H
 #define CASKADE_WORKLOAD_H
 
@@ -18,7 +18,8 @@ struct workload {
     size_t steps;
     size_t page_bytes; /* of the crash states */
     size_t sector_bytes;
-    bool no_allocate; /* the file system cannot preallocate */
+    bool no_allocate;       /* the file system cannot preallocate */
+    unsigned merge_percent; /* of the steps merge all there is, in the caller */
 };
 
 /* Options of a workload; errors of the store's log go to workload_errors(). */

@@ -1,0 +1,314 @@
+/* Merging a shard's runs: fewer to look at, and what newer ones shadow is dropped. */
+#include <stdlib.h>
+
+#include "index/runmerge.h"
+#include "shard/spill.h"
+
+#define FAN_IN 4u
+#define BUFFER_PART 64u /* of the budget, for one buffer at most */
+#define RUNS_WANTED_MAX 12u
+#define GROUP_MAX 64u /* entries of one tag whose keys are compared; what is beyond stays */
+
+/* ---- which ----------------------------------------------------------------------------------- */
+
+static unsigned class_of(uint64_t count)
+{
+    unsigned class = 0;
+
+    while (count >= FAN_IN) {
+        count /= FAN_IN;
+        class ++;
+    }
+    return class;
+}
+
+/* Neighbours whose sizes are within a class of each other, if there are enough; the newest first,
+ * which are the smallest. With too many of them, all but the largest at the end. */
+void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t *ret_first,
+                     uint32_t *ret_count)
+{
+    uint32_t first = 0;
+
+    *ret_first = 0;
+    *ret_count = 0;
+    while (first < count) {
+        uint32_t end = first + 1;
+        unsigned class = class_of(counts[first]);
+
+        while (end < count && class_of(counts[end]) <= class)
+            end++;
+        if (end - first >= FAN_IN) {
+            *ret_first = first;
+            *ret_count = end - first;
+            return;
+        }
+        first = end;
+    }
+    if (count > RUNS_WANTED_MAX)
+        *ret_count = count - 1;
+}
+
+/* ---- what is kept ---------------------------------------------------------------------------- */
+
+struct resolver {
+    struct shard *shard;
+    bool oldest;    /* no run is below these */
+    bool every_tag; /* what leads nowhere is to be found and dropped too */
+    struct dead {
+        struct segment *segment;
+        uint64_t bytes;
+    } * dead; /* found, not counted yet */
+    size_t dead_count;
+    size_t dead_room;
+    uint64_t tombstones; /* entries dropped that led to one */
+};
+
+/* One entry of a group with its record. */
+struct proof {
+    struct run_merge_entry *entry;
+    struct record_buffer buffer;
+    struct found found;
+    int status;
+};
+
+static int note_dead(struct resolver *resolver, const struct proof *proof)
+{
+    if (proof->found.record.type == RECORD_DELETE) {
+        resolver->tombstones++;
+        return CASK_OK;
+    }
+    if (resolver->dead_count == resolver->dead_room) {
+        size_t room = resolver->dead_room == 0 ? 64 : resolver->dead_room * 2;
+        struct dead *grown = realloc(resolver->dead, room * sizeof *grown);
+
+        if (!grown)
+            return CASK_ENOMEM;
+        resolver->dead = grown;
+        resolver->dead_room = room;
+    }
+    resolver->dead[resolver->dead_count++] = (struct dead){proof->found.segment,
+                                                           record_size(&proof->found.record)};
+    return CASK_OK;
+}
+
+static bool same_key(const struct record *a, const struct record *b)
+{
+    return a->key.size == b->key.size && bytes_equal(a->key.data, b->key.data, a->key.size);
+}
+
+/* Whether another entry of the group is of the same key and newer. */
+static bool is_shadowed(const struct proof *proofs, size_t count, size_t at)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (i == at || proofs[i].status != CASK_OK ||
+            !same_key(&proofs[i].found.record, &proofs[at].found.record))
+            continue;
+        if (proofs[i].found.record.sequence > proofs[at].found.record.sequence ||
+            (proofs[i].found.record.sequence == proofs[at].found.record.sequence && i < at))
+            return true;
+    }
+    return false;
+}
+
+static int resolve_group(struct resolver *resolver, struct run_merge_entry *entries, size_t count)
+{
+    struct proof *proofs = malloc(count * sizeof *proofs);
+    int status = CASK_OK;
+
+    if (!proofs)
+        return CASK_ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        proofs[i].entry = &entries[i];
+        record_buffer_init(&proofs[i].buffer);
+        proofs[i].status = shard_read_at(resolver->shard, entries[i].location, &proofs[i].buffer,
+                                         &proofs[i].found);
+    }
+    for (size_t i = 0; status == CASK_OK && i < count; i++) {
+        bool same_record = i > 0 && entries[i].location == entries[i - 1].location;
+        bool shadowed;
+
+        if (proofs[i].status == CASK_NOTFOUND)
+            entries[i].keep = false;
+        if (proofs[i].status != CASK_OK)
+            continue; /* one that cannot be read proves nothing */
+        shadowed = is_shadowed(proofs, count, i);
+        if (!shadowed && !(resolver->oldest && proofs[i].found.record.type == RECORD_DELETE))
+            continue;
+        entries[i].keep = false;
+        if (!same_record)
+            status = note_dead(resolver, &proofs[i]);
+    }
+    for (size_t i = 0; i < count; i++)
+        record_buffer_release(&proofs[i].buffer);
+    free(proofs);
+    return status;
+}
+
+static int resolve(void *context, struct run_merge_entry *entries,
+                   const struct run_merge_group *groups, size_t group_count)
+{
+    struct resolver *resolver = context;
+    int status = CASK_OK;
+
+    for (size_t i = 0; status == CASK_OK && i < group_count; i++) {
+        struct epoch_guard guard = epoch_enter(&resolver->shard->env->epoch);
+
+        status = resolve_group(resolver, entries + groups[i].start,
+                               groups[i].count < GROUP_MAX ? groups[i].count : GROUP_MAX);
+        epoch_leave(guard);
+    }
+    return status;
+}
+
+/* Segments go by merges only, which the merge_lock keeps away. */
+static void count_dead(struct resolver *resolver)
+{
+    struct shard *shard = resolver->shard;
+
+    pthread_mutex_lock(&shard->lock);
+    for (size_t i = 0; i < resolver->dead_count; i++)
+        shard_count_dead(
+            shard, resolver->dead[i].segment,
+            min_u64(resolver->dead[i].bytes, resolver->dead[i].segment->counts.live_bytes));
+    shard->index.lower_tombstones -= min_u64(resolver->tombstones, shard->index.lower_tombstones);
+    if (resolver->every_tag)
+        shard->index.lower_tombstones = 0;
+    shard->spill_counts.run_merges++;
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* ---- merging --------------------------------------------------------------------------------- */
+
+static int step_all(struct run_merge *merge, struct run_build *build)
+{
+    int status = CASK_OK;
+
+    while (status == CASK_OK)
+        status = run_merge_step(merge, build);
+    return status == CASK_NOTFOUND ? CASK_OK : status;
+}
+
+static int build_merged(struct resolver *resolver, struct run *const *runs, uint32_t count,
+                        struct run **ret_run)
+{
+    struct shard *shard = resolver->shard;
+    uint64_t limit = shard->env->budget.limit_bytes;
+    struct run_merge_options options = {
+        .resolve = resolve,
+        .context = resolver,
+        .read_bytes = (size_t)min_u64(RUN_CURSOR_BYTES, limit / BUFFER_PART),
+        .every_tag = resolver->every_tag,
+        .window_bytes = (size_t)min_u64((uint64_t)1 << 20, limit / BUFFER_PART)};
+    struct run_summary summary;
+    struct run_build *build = NULL;
+    struct run_merge merge;
+    uint64_t expected = 0;
+    int status;
+
+    for (uint32_t i = 0; i < count; i++)
+        expected += runs[i]->count;
+    status = run_merge_open(&merge, runs, count, options, &shard->env->budget);
+    if (status != CASK_OK)
+        return status;
+    status = spill_begin_run(shard, expected, &build);
+    if (status == CASK_OK) {
+        status = step_all(&merge, build);
+        if (status == CASK_OK)
+            status = run_build_finish(build, &summary);
+        else
+            run_build_abort(build);
+    }
+    run_merge_close(&merge);
+    if (status == CASK_OK) {
+        struct run_config config = {.shard = shard->number};
+
+        memcpy(config.uuid, shard->config.uuid, sizeof config.uuid);
+        status = spill_open_built(shard, &config, &summary, ret_run);
+        if (status != CASK_OK)
+            spill_remove_run(shard, summary.id);
+    }
+    return status;
+}
+
+/* The list with one run in the place of several. */
+static struct run_list *replaced(const struct run_list *old, uint32_t first, uint32_t count,
+                                 struct run *run)
+{
+    struct run_list *list = calloc(1, sizeof *list);
+
+    for (uint32_t i = 0; list && i < old->count; i++) {
+        if (i == first)
+            list->runs[list->count++] = run;
+        if (i < first || i >= first + count)
+            list->runs[list->count++] = old->runs[i];
+    }
+    return list;
+}
+
+static void retire(struct shard *shard, struct run_list *old, uint32_t first, uint32_t count)
+{
+    epoch_synchronize(&shard->env->epoch);
+    for (uint32_t i = first; i < first + count; i++) {
+        uint64_t id = old->runs[i]->id;
+
+        run_close(old->runs[i]);
+        spill_remove_run(shard, id);
+    }
+}
+
+static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool every_tag)
+{
+    struct run_list *old = atomic_load(&shard->index.runs);
+    struct resolver resolver = {
+        .shard = shard, .oldest = first + count == old->count, .every_tag = every_tag};
+    struct run_list *list;
+    struct run *run = NULL;
+    int status = build_merged(&resolver, old->runs + first, count, &run);
+
+    if (status != CASK_OK) {
+        free(resolver.dead);
+        return status;
+    }
+    list = replaced(old, first, count, run);
+    status = list ? spill_install(shard, &list, false, false) : CASK_ENOMEM;
+    if (status == CASK_OK) {
+        retire(shard, list, first, count);
+        count_dead(&resolver);
+    } else {
+        uint64_t id = run->id;
+
+        run_close(run);
+        if (atomic_load(&shard->failed) == CASK_OK)
+            spill_remove_run(shard, id);
+    }
+    free(list);
+    free(resolver.dead);
+    return status;
+}
+
+int spill_merge_runs(struct shard *shard, bool into_one)
+{
+    int status = CASK_OK;
+
+    while (status == CASK_OK) {
+        const struct run_list *runs = atomic_load(&shard->index.runs);
+        uint64_t counts[INDEX_RUNS_MAX];
+        uint32_t first = 0;
+        uint32_t count = runs ? runs->count : 0;
+        bool every_tag;
+
+        for (uint32_t i = 0; i < count; i++)
+            counts[i] = runs->runs[i]->count;
+        if (!into_one)
+            spill_plan_runs(counts, count, &first, &count);
+        pthread_mutex_lock(&shard->lock);
+        every_tag = into_one && shard->index.lower_tombstones > 0;
+        pthread_mutex_unlock(&shard->lock);
+        if (count < (every_tag ? 1 : 2))
+            return CASK_OK;
+        status = merge_some(shard, first, count, every_tag);
+        if (status == CASK_ECORRUPT)
+            shard_distrust_runs(shard);
+    }
+    return status;
+}

@@ -1,0 +1,522 @@
+/* The index's overflow: keydirs moved to disk as runs, and runs merged.
+ *
+ * Order of a flush, each step before the next: the keydir is exchanged for an empty one; the log is
+ * made durable as far as the exchanged one knows it; the run is built and synced; the manifest names
+ * it, with how far each segment is covered; readers see it; the memory is given back. Interrupted
+ * anywhere, the next open loads what the manifest does not call covered from the segments.
+ *
+ * Under the merge_lock throughout, so that no merge of segments finds the tiers changed under it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "shard/spill.h"
+
+#define ENTRIES_AT_ONCE 8192u
+#define ASK_ABOVE_PERCENT 70u
+#define FILTER_BITS 10u
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+static struct run_config run_config_of(const struct shard *shard)
+{
+    struct run_config config = {.shard = shard->number};
+
+    memcpy(config.uuid, shard->config.uuid, sizeof config.uuid);
+    return config;
+}
+
+/* The directory of the runs, made with the first of them. Under manifest_lock. */
+static int open_index_dir(struct shard *shard, bool make)
+{
+    int status;
+
+    if (shard->index_dir)
+        return CASK_OK;
+    status = make ? io_dir_make_at(shard->dir, SPILL_DIR) : CASK_OK;
+    if (status != CASK_OK && status != CASK_EEXIST)
+        return status;
+    status = io_dir_open_at(shard->dir, SPILL_DIR, &shard->index_dir);
+    if (status == CASK_OK && make)
+        status = io_dir_sync(shard->dir);
+    return status;
+}
+
+int spill_open_runs(struct shard *shard, const struct manifest *manifest, bool validate)
+{
+    struct run_config config = run_config_of(shard);
+    struct run_list *list;
+    int status = CASK_OK;
+
+    shard->next_run = max_u64(shard->next_run, max_u64(manifest->next_run, 1));
+    if (manifest->run_count == 0)
+        return CASK_OK;
+    list = calloc(1, sizeof *list);
+    if (!list)
+        return CASK_ENOMEM;
+    status = open_index_dir(shard, false);
+    while (status == CASK_OK && list->count < manifest->run_count) {
+        const struct manifest_run *run = &manifest->runs[list->count];
+        struct run_open_options options = {.validate = validate ||
+                                                       run->bytes <= SPILL_ALWAYS_VALIDATED};
+
+        status = run_open(shard->index_dir, &config, run->id, run->bytes, run->checksum, options,
+                          &shard->env->budget, &list->runs[list->count]);
+        if (status == CASK_ENOMEM) {
+            options.without_filter = true;
+            status = run_open(shard->index_dir, &config, run->id, run->bytes, run->checksum,
+                              options, &shard->env->budget, &list->runs[list->count]);
+        }
+        list->count += status == CASK_OK;
+    }
+    if (status == CASK_OK) {
+        index_set_runs(&shard->index, list);
+        return CASK_OK;
+    }
+    while (list->count > 0)
+        run_close(list->runs[--list->count]);
+    free(list);
+    return status == CASK_NOTFOUND ? CASK_ECORRUPT : status;
+}
+
+void shard_distrust_runs(struct shard *shard)
+{
+    if (!atomic_exchange(&shard->distrusts_runs, true))
+        report(&shard->env->reporter, CASK_LOG_ERROR,
+               "%s/shard-%03u/" SPILL_DIR ": a run is damaged; it is made anew when the store is "
+               "opened again",
+               shard->env->path, (unsigned)shard->number);
+}
+
+void spill_remove_run(struct shard *shard, uint64_t id)
+{
+    char name[RUN_NAME_BYTES];
+    int status;
+
+    run_name(id, name);
+    status = io_unlink(shard->index_dir, name);
+    (void)status; /* an orphan, if it stays, is removed by the next open */
+}
+
+/* "<id>.mdb" and "<id>.mdb.tmp". */
+static bool parse_run_name(const char *name, uint64_t *ret_id, bool *ret_tmp)
+{
+    uint64_t id = 0;
+    char expected[RUN_NAME_BYTES];
+
+    for (const char *p = name; *p >= '0' && *p <= '9' && id < MANIFEST_NEXT_RUN_MAX; p++)
+        id = id * 10 + (uint64_t)(*p - '0');
+    *ret_id = id;
+    run_tmp_name(id, expected);
+    *ret_tmp = strcmp(name, expected) == 0;
+    run_name(id, expected);
+    return id != 0 && (*ret_tmp || strcmp(name, expected) == 0);
+}
+
+static bool is_listed(const struct manifest *manifest, uint64_t id)
+{
+    for (uint64_t i = 0; i < manifest->run_count; i++)
+        if (manifest->runs[i].id == id)
+            return true;
+    return false;
+}
+
+int spill_remove_orphans(struct shard *shard, const struct manifest *manifest)
+{
+    char *names;
+    int status = open_index_dir(shard, false);
+
+    if (status == CASK_OK)
+        status = io_dir_list(shard->index_dir, &names);
+    if (status != CASK_OK)
+        return status == CASK_NOTFOUND ? CASK_OK : status;
+    for (const char *name = names; *name; name += strlen(name) + 1) {
+        uint64_t id;
+        bool tmp;
+
+        if (!parse_run_name(name, &id, &tmp))
+            continue; /* not ours */
+        shard->next_run = max_u64(shard->next_run, id + 1);
+        if (tmp || !is_listed(manifest, id)) {
+            /* The manifest that orphaned it may have been renamed, but not durably so. */
+            int left = io_dir_sync(shard->dir);
+
+            if (left == CASK_OK)
+                left = io_unlink(shard->index_dir, name);
+
+            (void)left; /* to the next open */
+        }
+    }
+    free(names);
+    return CASK_OK;
+}
+
+/* ---- building -------------------------------------------------------------------------------- */
+
+int spill_begin_run(struct shard *shard, uint64_t count, struct run_build **ret_build)
+{
+    struct run_config config = run_config_of(shard);
+    char name[SEGMENT_NAME_BYTES];
+    char path[4096];
+    uint64_t filters = 0;
+    struct index_lower lower = index_lower(&shard->index);
+    int status;
+    uint64_t id;
+
+    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++)
+        filters += filter_bytes(&lower.runs->runs[i]->filter);
+    pthread_mutex_lock(&shard->manifest_lock);
+    id = shard->next_run++;
+    status = open_index_dir(shard, true);
+    pthread_mutex_unlock(&shard->manifest_lock);
+    if (status != CASK_OK)
+        return status;
+    shard_dir_name(shard->number, name);
+    if (snprintf(path, sizeof path, "%s/%s/" SPILL_DIR, shard->env->real_path, name) >=
+        (int)sizeof path)
+        return CASK_EINVAL;
+    /* Filters of all shards get at most half of the budget. */
+    for (unsigned bits = FILTER_BITS;; bits -= 2) {
+        struct run_build_options options = {count, bits};
+        uint64_t share = shard->env->budget.limit_bytes / 2 / shard->env->shard_count;
+
+        if (bits > 0 && filters + filter_bytes_for(count, bits) > share + SPILL_FILTER_SLACK)
+            continue;
+        status = run_build_begin(shard->index_dir, path, &config, id, options, &shard->env->budget,
+                                 ret_build);
+        if (status != CASK_ENOMEM || bits == 0)
+            return status;
+    }
+}
+
+static int by_tag(const void *a, const void *b)
+{
+    const struct keydir_entry *left = a;
+    const struct keydir_entry *right = b;
+
+    return left->tag < right->tag ? -1 : left->tag > right->tag;
+}
+
+/* The flushing keydir changes no more, so no lock is needed. */
+static int add_entries(const struct keydir *keydir, struct run_build *build)
+{
+    size_t room = ENTRIES_AT_ONCE;
+    struct keydir_entry *entries = malloc(room * sizeof *entries);
+    uint64_t from = 0;
+    int status = entries ? CASK_OK : CASK_ENOMEM;
+
+    while (status == CASK_OK && from <= UINT32_MAX) {
+        uint64_t next;
+        size_t count = keydir_collect(keydir, from, entries, room, &next);
+
+        if (next == from) { /* very many of one tag */
+            free(entries);
+            room *= 2;
+            entries = malloc(room * sizeof *entries);
+            status = entries ? CASK_OK : CASK_ENOMEM;
+            continue;
+        }
+        qsort(entries, count, sizeof *entries, by_tag);
+        for (size_t i = 0; status == CASK_OK && i < count; i++)
+            status = run_build_add(build, entries[i].tag, entries[i].location);
+        from = next;
+    }
+    free(entries);
+    return status;
+}
+
+/* Builds a run of what is flushing and opens it. */
+static int build_run(struct shard *shard, const struct keydir *flushing, struct run **ret_run)
+{
+    struct run_config config = run_config_of(shard);
+    struct run_summary summary;
+    struct run_build *build = NULL;
+    int status = spill_begin_run(shard, keydir_count(flushing), &build);
+
+    if (status != CASK_OK)
+        return status;
+    status = add_entries(flushing, build);
+    if (status != CASK_OK) {
+        run_build_abort(build);
+        return status;
+    }
+    status = run_build_finish(build, &summary);
+    if (status != CASK_OK)
+        return status;
+    status = spill_open_built(shard, &config, &summary, ret_run);
+    if (status != CASK_OK)
+        spill_remove_run(shard, summary.id);
+    return status;
+}
+
+int spill_open_built(struct shard *shard, const struct run_config *config,
+                     const struct run_summary *summary, struct run **ret_run)
+{
+    struct run_open_options options = {0};
+    int status = run_open(shard->index_dir, config, summary->id, summary->bytes, summary->checksum,
+                          options, &shard->env->budget, ret_run);
+
+    if (status == CASK_ENOMEM) {
+        options.without_filter = true;
+        status = run_open(shard->index_dir, config, summary->id, summary->bytes, summary->checksum,
+                          options, &shard->env->budget, ret_run);
+    }
+    if (status != CASK_OK)
+        return status;
+    pthread_mutex_lock(&shard->lock);
+    shard->spill_counts.written_bytes += summary->bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return CASK_OK;
+}
+
+/* ---- flushing -------------------------------------------------------------------------------- */
+
+/* How far each segment will be covered: all of it that the keydir knows, which is all but what is
+ * still staged. Under the lock. */
+static void mark_covered(struct shard *shard)
+{
+    unsigned offset_bits = shard->config.offset_bits;
+    struct segment *segment = segments_at_or_after(&shard->segments, 0);
+
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        segment->covering = segment->unlisted ? 0 : segment_tail(segment);
+    for (uint32_t i = 0; i < index_staged(&shard->index); i++) {
+        uint64_t location = index_staged_at(&shard->index, i).location;
+
+        segment = segments_get(&shard->segments, location_segment(location, offset_bits));
+        if (segment)
+            segment->covering = min_u64(segment->covering, location_offset(location, offset_bits));
+    }
+}
+
+/* Takes the keydir out of use. With no memory left even what is staged may not fit into it: then
+ * that stays staged. CASK_NOTFOUND if there is nothing to move. */
+static int begin(struct shard *shard, uint64_t *ret_position)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->lock);
+    *ret_position = shard->position;
+    if (atomic_load(&shard->index.flushing)) { /* of a flush that failed */
+        pthread_mutex_unlock(&shard->lock);
+        return CASK_OK;
+    }
+    status = shard_drain(shard);
+    if (status == CASK_ENOMEM)
+        status = CASK_OK;
+    if (status == CASK_OK && keydir_count(index_keydir(&shard->index)) == 0)
+        status = CASK_NOTFOUND;
+    if (status == CASK_OK) {
+        mark_covered(shard);
+        index_begin_flush(&shard->index);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+static void cover(struct shard *shard, bool covered)
+{
+    struct segment *segment;
+
+    pthread_mutex_lock(&shard->lock);
+    segment = segments_at_or_after(&shard->segments, 0);
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
+        uint64_t before = segment->covered;
+
+        segment->covered = covered ? max_u64(segment->covering, before) : segment->covered_before;
+        segment->covered_before = before;
+    }
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* Puts the list into the manifest and in front of readers. A failure leaves the old one, which
+ * *list is on success: to be freed when no reader has it. */
+int spill_install(struct shard *shard, struct run_list **list, bool covers, bool loading)
+{
+    struct run_list *old;
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->manifest_lock);
+    old = index_set_runs(&shard->index, *list);
+    if (covers)
+        cover(shard, true);
+    if (!loading)
+        status = shard_write_manifest(shard);
+    if (status != CASK_OK) {
+        index_set_runs(&shard->index, old);
+        if (covers)
+            cover(shard, false);
+    } else {
+        *list = old;
+    }
+    pthread_mutex_unlock(&shard->manifest_lock);
+    return status;
+}
+
+static int install_flush(struct shard *shard, struct run *run, bool loading)
+{
+    struct run_list *list = calloc(1, sizeof *list);
+    struct run_list *old = atomic_load(&shard->index.runs);
+    struct keydir *flushed = atomic_load(&shard->index.flushing);
+    int status;
+
+    if (!list)
+        return CASK_ENOMEM;
+    list->runs[list->count++] = run;
+    for (uint32_t i = 0; old && i < old->count; i++)
+        list->runs[list->count++] = old->runs[i];
+    status = spill_install(shard, &list, !loading, loading);
+    if (status == CASK_OK) {
+        index_hide_flushed(&shard->index);
+        epoch_synchronize(&shard->env->epoch);
+        pthread_mutex_lock(&shard->seal_lock); /* the worker may be bringing its memory in */
+        keydir_empty(flushed);
+        pthread_mutex_unlock(&shard->seal_lock);
+    }
+    free(list);
+    return status;
+}
+
+static int flush(struct shard *shard, bool loading)
+{
+    struct run_list *runs = atomic_load(&shard->index.runs);
+    uint64_t position;
+    struct run *run = NULL;
+    int status;
+
+    if (runs && runs->count == INDEX_RUNS_MAX)
+        return CASK_ENOTSUP; /* merging them has failed all along */
+    status = begin(shard, &position);
+    if (status == CASK_OK && !loading)
+        status = shard_make_durable(shard, position);
+    if (status == CASK_OK)
+        status = build_run(shard, atomic_load(&shard->index.flushing), &run);
+    if (status != CASK_OK)
+        return status;
+    status = install_flush(shard, run, loading);
+    if (status != CASK_OK) {
+        uint64_t id = run->id;
+
+        run_close(run);
+        if (atomic_load(&shard->failed) == CASK_OK)
+            spill_remove_run(shard, id);
+        return status;
+    }
+    pthread_mutex_lock(&shard->lock);
+    shard->spill_counts.flushes++;
+    pthread_mutex_unlock(&shard->lock);
+    return CASK_OK;
+}
+
+static void tell(struct shard *shard, int status)
+{
+    bool again;
+
+    pthread_mutex_lock(&shard->lock);
+    again = shard->spill_counts.last_error == status;
+    shard->spill_counts.failed++;
+    shard->spill_counts.last_error = status;
+    pthread_mutex_unlock(&shard->lock);
+    if (!again)
+        report(&shard->env->reporter, CASK_LOG_WARNING,
+               "%s/shard-%03u/" SPILL_DIR ": moving the index to disk failed (%s)",
+               shard->env->path, (unsigned)shard->number, cask_strerror(status));
+}
+
+/* Runs that could not be merged are merged another time; what a flush has freed is free. */
+int spill_flush(struct shard *shard, bool into_one)
+{
+    int status = atomic_load(&shard->failed);
+    int merged = CASK_OK;
+
+    pthread_mutex_lock(&shard->merge_lock);
+    if (status == CASK_OK && shard->dir)
+        status = flush(shard, false);
+    if (status == CASK_NOTFOUND)
+        status = CASK_OK;
+    if (status == CASK_OK)
+        merged = spill_merge_runs(shard, into_one);
+    pthread_mutex_unlock(&shard->merge_lock);
+    if (status != CASK_OK || merged != CASK_OK)
+        tell(shard, status_first(status, merged));
+    return into_one ? status_first(status, merged) : status;
+}
+
+int spill_while_loading(struct shard *shard)
+{
+    int status = shard->env->spills ? flush(shard, true) : CASK_ENOMEM;
+
+    shard->has_unlisted_runs |= status == CASK_OK;
+    return status == CASK_NOTFOUND ? CASK_ENOMEM : status;
+}
+
+/* All that was loaded is in the runs or the keydir: with the keydir moved too, all is covered. */
+int spill_settle(struct shard *shard)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->merge_lock);
+    status = index_has_lower(&shard->index) ? flush(shard, false) : CASK_NOTFOUND;
+    if (status == CASK_NOTFOUND) {
+        pthread_mutex_lock(&shard->manifest_lock);
+        if (index_has_lower(&shard->index)) {
+            pthread_mutex_lock(&shard->lock);
+            mark_covered(shard);
+            pthread_mutex_unlock(&shard->lock);
+            cover(shard, true);
+        }
+        status = shard_write_manifest(shard);
+        pthread_mutex_unlock(&shard->manifest_lock);
+    }
+    shard->has_unlisted_runs = false;
+    pthread_mutex_unlock(&shard->merge_lock);
+    return status;
+}
+
+/* ---- when ------------------------------------------------------------------------------------ */
+
+static struct shard *largest(struct shard_env *env)
+{
+    struct shard *found = NULL;
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < env->shard_count; i++) {
+        struct shard *shard = &env->shards[i];
+        uint64_t count = keydir_count(index_keydir(&shard->index));
+
+        if (atomic_load_explicit(&shard->index.flushing, memory_order_relaxed))
+            count = UINT64_MAX / 2; /* a flush that failed holds memory for nothing */
+        if (count > most) {
+            most = count;
+            found = shard;
+        }
+    }
+    return found;
+}
+
+void spill_look(struct shard_env *env)
+{
+    struct shard *shard;
+
+    if (!env->spills ||
+        budget_used(&env->budget) < env->budget.limit_bytes / 100 * ASK_ABOVE_PERCENT)
+        return;
+    for (uint32_t i = 0; i < env->shard_count; i++)
+        if (shard_work_due(&env->shards[i]) & SHARD_WORK_FLUSH)
+            return; /* one at a time */
+    shard = largest(env);
+    if (shard && !atomic_load_explicit(&shard->index.flushing, memory_order_relaxed))
+        shard_ask_for_work(shard, SHARD_WORK_FLUSH);
+}
+
+int spill_relieve(struct shard_env *env)
+{
+    struct shard *shard = env->spills ? largest(env) : NULL;
+
+    if (!shard)
+        return CASK_ENOMEM;
+    pthread_mutex_lock(&shard->lock);
+    shard->spill_counts.stalls++;
+    pthread_mutex_unlock(&shard->lock);
+    return spill_flush(shard, false);
+}

@@ -1,0 +1,30 @@
+/* What spill.c (flushing) and run_merges.c (merging what was flushed) share. */
+#ifndef CASKADE_SPILL_H
+#define CASKADE_SPILL_H
+
+#include "index/runbuild.h"
+#include "shard/shard.h"
+
+#define SPILL_DIR "index"
+#define SPILL_ALWAYS_VALIDATED ((uint64_t)16 << 20) /* runs up to here, at every open */
+#define SPILL_FILTER_SLACK ((uint64_t)64 << 10)
+
+/* Starts a run with as good a filter as the budget allows. */
+CHECKED int spill_begin_run(struct shard *shard, uint64_t count, struct run_build **ret_build);
+CHECKED int spill_open_built(struct shard *shard, const struct run_config *config,
+                             const struct run_summary *summary, struct run **ret_run);
+void spill_remove_run(struct shard *shard, uint64_t id);
+
+/* Puts a list of runs in the place of the one there is, in the manifest too unless the shard is
+ * being opened; *list is the old one then. covers: what is flushing is in it. */
+CHECKED int spill_install(struct shard *shard, struct run_list **list, bool covers, bool loading);
+
+/* Merges runs where there are many of one size, or all of them. Under the merge_lock. */
+CHECKED int spill_merge_runs(struct shard *shard, bool into_one);
+
+/* Pure: which runs to merge, given their entries, newest first: *ret_count from *ret_first on; none
+ * with 0. */
+void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t *ret_first,
+                     uint32_t *ret_count);
+
+#endif

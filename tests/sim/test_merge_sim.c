@@ -1,0 +1,680 @@
+/* Merging on the simulated machine.
+ *
+ *   H2   each call of io.h and each allocation of a merge fails in turn, once and for good: the
+ *        inputs and the index stay as they were, the statistics tell, later merges succeed, and no
+ *        file stays after reopening
+ *   T18  power losses at every step of a merge take nothing (what exactly is legal then: H1,
+ *        test_crash merge_*)
+ *   T12  a clock that stands still or goes back
+ *        a disk that fills up is recovered by deleting and merging, without reopening
+ *
+ *   test_merge_sim [PATTERN]   only the tests whose names match
+ *   CASKADE_FAULT_FIRST=n      begin with the nth call
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "allocfail.h"
+#include "caskade.h"
+#include "crashstate.h"
+#include "history.h"
+#include "simdisk.h"
+#include "strays.h"
+
+#define PATH "/store"
+#define KEYS 20u
+#define ROUNDS 4u
+#define NOW_MS 1700000000000u
+#define VALUE_ROOM 512u
+#define SWEEP_MAX 5000u
+
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "malloc_context_size=8:quarantine_size_mb=16:max_malloc_fill_size=0";
+}
+
+struct store {
+    struct cask_db *db;
+    struct cask_options options;
+    struct history history;        /* for its versions */
+    unsigned version[KEYS];        /* 0: absent */
+    struct simimage *before_merge; /* the disk then */
+};
+
+/* ---- a store that is known ------------------------------------------------------------------- */
+
+static unsigned error_lines;
+static char last_error[200];
+
+static void note_error(void *context, enum cask_log_level level, const char *message)
+{
+    (void)context;
+    if (level != CASK_LOG_ERROR)
+        return;
+    error_lines++;
+    snprintf(last_error, sizeof last_error, "%s", message);
+}
+
+#define EXPECT(call, expected)                                                                     \
+    do {                                                                                           \
+        int expect_status = (call);                                                                \
+        if (expect_status != (expected))                                                           \
+            fail_msg("%s: %s, not %s (%s)", #call, cask_strerror(expect_status),                   \
+                     cask_strerror(expected), last_error);                                         \
+    } while (0)
+
+static void store_open(struct store *store)
+{
+    error_lines = 0;
+    last_error[0] = '\0';
+    EXPECT(cask_open(PATH, &store->options, &store->db), CASK_OK);
+    if (error_lines > 0)
+        fail_msg("the open reports damage: %s", last_error);
+}
+
+static void store_close(struct store *store)
+{
+    EXPECT(cask_close(store->db), CASK_OK);
+    store->db = NULL;
+    assert_int_equal(simdisk_open_handles(), 0);
+    assert_int_equal(simdisk_open_maps(), 0);
+}
+
+/* On a new machine. */
+static void store_begin(struct store *store, const struct cask_options *options)
+{
+    memset(store, 0, sizeof *store);
+    store->options = *options;
+    store->options.size = sizeof store->options;
+    store->options.index_memory = 4 << 20;
+    store->options.log = note_error;
+    history_init(&store->history);
+    simdisk_reset(3);
+    simdisk_set_clock_ms(NOW_MS);
+    simdisk_record_begin();
+    store_open(store);
+}
+
+static void store_end(struct store *store)
+{
+    if (store->db)
+        store_close(store);
+    simdisk_check();
+    simimage_release(store->before_merge);
+    history_release(&store->history);
+}
+
+static struct cask_slice new_value(struct store *store, unsigned key, unsigned *ret_version)
+{
+    static uint8_t bytes[VALUE_ROOM];
+    size_t size = 20 + key * 3 % 50;
+
+    *ret_version = history_version(&store->history, key, size, bytes);
+    return (struct cask_slice){bytes, store->history.value_sizes[*ret_version]};
+}
+
+static int try_put(struct store *store, unsigned key)
+{
+    unsigned version;
+    struct cask_slice value = new_value(store, key, &version);
+    int status = cask_put(store->db, history_key(key), value);
+
+    if (status == CASK_OK)
+        store->version[key] = version;
+    return status;
+}
+
+static void put_until(struct store *store, unsigned key, uint64_t expires_at_ms)
+{
+    unsigned version;
+    struct cask_slice value = new_value(store, key, &version);
+
+    EXPECT(cask_put_expiring(store->db, history_key(key), value, expires_at_ms), CASK_OK);
+    store->version[key] = version;
+}
+
+static void delete_key(struct store *store, unsigned key)
+{
+    EXPECT(cask_delete(store->db, history_key(key)), CASK_OK);
+    store->version[key] = 0;
+}
+
+static void check_store(struct store *store, const char *when)
+{
+    struct history_view view;
+    char why[200];
+
+    if (!history_look(&store->history, store->db, &view, why, sizeof why))
+        fail_msg("%s: %s", when, why);
+    for (unsigned key = 0; key < KEYS; key++)
+        if (view.version[key] != store->version[key])
+            fail_msg("%s: key %u has version %u, not %u", when, key, view.version[key],
+                     store->version[key]);
+}
+
+static void check_no_strays(void)
+{
+    char path[200];
+
+    if (strays_find_now(path, sizeof path))
+        fail_msg("%s is left behind", path);
+}
+
+static struct cask_stats stats_of(struct store *store)
+{
+    struct cask_stats stats = {.size = sizeof stats};
+
+    EXPECT(cask_stats(store->db, &stats), CASK_OK);
+    return stats;
+}
+
+/* Overwritten, deleted and expired, in sealed segments and in the active one. */
+static void build(struct store *store)
+{
+    for (unsigned round = 0; round < ROUNDS; round++)
+        for (unsigned key = 0; key < KEYS; key++) {
+            if (round == ROUNDS - 1 && key % 5 == 4)
+                delete_key(store, key);
+            else if (round == ROUNDS - 2 && key % 5 == 3)
+                put_until(store, key, NOW_MS + 3600000);
+            else if (round != ROUNDS - 1 || key % 5 != 3)
+                EXPECT(try_put(store, key), CASK_OK);
+        }
+    put_until(store, 3, NOW_MS - 1); /* it hides what is there */
+    store->version[3] = 0;
+}
+
+/* ---- H2 -------------------------------------------------------------------------------------- */
+
+struct sweep {
+    const char *name;
+    struct cask_options options;
+    struct simdisk_fault fault; /* without nth; calls 0: allocations */
+};
+
+#define ONCE .persistent = false
+#define FOR_GOOD .persistent = true
+#define EVERY_CALL .calls = SIMDISK_ALL_CALLS, .status = CASK_EIO
+#define SPACE .calls = SIMDISK_SPACE_CALLS, .status = CASK_ENOSPC
+#define DESCRIPTORS .calls = SIMDISK_DESCRIPTOR_CALLS, .status = CASK_EMFILE
+
+/* Merged in one piece, in several, and in two shards. */
+#define WHOLE(write, read)                                                                         \
+    {                                                                                              \
+        .shard_count = 1, .segment_bytes = 3000, .write_mode = CASK_WRITE_##write,                 \
+        .read_mode = CASK_READ_##read, .merge = CASK_SWITCH_OFF                                    \
+    }
+#define PIECES(write, read)                                                                        \
+    {                                                                                              \
+        .shard_count = 1, .segment_bytes = 500, .write_mode = CASK_WRITE_##write,                  \
+        .read_mode = CASK_READ_##read, .merge = CASK_SWITCH_OFF                                    \
+    }
+#define SHARDS(write, read)                                                                        \
+    {                                                                                              \
+        .shard_count = 2, .segment_bytes = 700, .write_mode = CASK_WRITE_##write,                  \
+        .read_mode = CASK_READ_##read, .merge = CASK_SWITCH_OFF                                    \
+    }
+
+static const struct sweep sweeps[] = {
+    {"eio_once_whole", WHOLE(MAPPED, MAPPED), {EVERY_CALL, ONCE}},
+    {"eio_once_pieces", PIECES(SYSCALL, PREAD), {EVERY_CALL, ONCE}},
+    {"eio_once_shards", SHARDS(MAPPED, PREAD), {EVERY_CALL, ONCE}},
+    {"eio_short_once_pieces", PIECES(SYSCALL, MAPPED), {EVERY_CALL, ONCE, .short_permille = 400}},
+    {"eio_late_once_whole", WHOLE(SYSCALL, PREAD), {EVERY_CALL, ONCE, .short_permille = 1000}},
+    {"eio_for_good_whole", WHOLE(MAPPED, PREAD), {EVERY_CALL, FOR_GOOD}},
+    {"eio_for_good_pieces", PIECES(SYSCALL, MAPPED), {EVERY_CALL, FOR_GOOD}},
+    {"enospc_once_whole", WHOLE(MAPPED, MAPPED), {SPACE, ONCE, .short_permille = 500}},
+    {"enospc_for_good_pieces", PIECES(SYSCALL, PREAD), {SPACE, FOR_GOOD}},
+    {"enospc_for_good_shards", SHARDS(MAPPED, MAPPED), {SPACE, FOR_GOOD, .short_permille = 300}},
+    {"emfile_once_pieces", PIECES(MAPPED, PREAD), {DESCRIPTORS, ONCE}},
+    {"emfile_for_good_whole", WHOLE(SYSCALL, MAPPED), {DESCRIPTORS, FOR_GOOD}},
+    {"memory_once_whole", WHOLE(MAPPED, PREAD), {ONCE}},
+    {"memory_once_pieces", PIECES(SYSCALL, MAPPED), {ONCE}},
+    {"memory_for_good_shards", SHARDS(MAPPED, MAPPED), {FOR_GOOD}},
+};
+#define SWEEPS (sizeof sweeps / sizeof *sweeps)
+
+static void fault_on(const struct sweep *sweep, uint64_t nth)
+{
+    struct simdisk_fault fault = sweep->fault;
+
+    fault.nth = nth;
+    if (sweep->fault.calls == 0)
+        allocfail_set(nth, sweep->fault.persistent);
+    else
+        simdisk_set_fault(&fault);
+}
+
+static bool fault_off(const struct sweep *sweep, char *ret_place, size_t size)
+{
+    uint64_t hits = sweep->fault.calls == 0 ? allocfail_hits() : simdisk_fault_hits();
+
+    snprintf(ret_place, size, "%s",
+             sweep->fault.calls == 0 ? allocfail_place() : simdisk_fault_place());
+    allocfail_set(0, false);
+    simdisk_set_fault(NULL);
+    return hits > 0;
+}
+
+static bool is_segment(const struct simimage_entry *entry)
+{
+    const char *dot = strrchr(entry->name, '.');
+
+    return entry->blob && dot && strcmp(dot, ".data") == 0;
+}
+
+/* Every segment that there was is there, with the same bytes as far as both reach: an active one
+ * may have got its seal, and have been cut to its length. */
+static void check_inputs(const struct store *store, const char *where)
+{
+    struct simimage *now = simdisk_snapshot();
+
+    for (size_t i = 0; i < store->before_merge->count; i++) {
+        const struct simimage_entry *entry = &store->before_merge->entries[i];
+        const struct simimage_entry *same;
+        size_t common;
+        char path[200];
+
+        if (!is_segment(entry))
+            continue;
+        simimage_path(store->before_merge, entry, path, sizeof path);
+        same = simimage_find(now, path);
+        if (!same || !same->blob)
+            fail_msg("%s: %s is gone", where, path);
+        common = entry->blob->size < same->blob->size ? entry->blob->size : same->blob->size;
+        while (common > 0 && entry->blob->bytes[common - 1] == 0)
+            common--; /* room that was not used yet */
+        if (memcmp(entry->blob->bytes, same->blob->bytes, common) != 0)
+            fail_msg("%s: %s has changed", where, path);
+    }
+    simimage_release(now);
+}
+
+static bool is_documented(int status)
+{
+    return status == CASK_OK || status == CASK_ENOSPC || status == CASK_EIO ||
+           status == CASK_ENOMEM || status == CASK_EMFILE;
+}
+
+/* What must hold right after a merge that met a fault. */
+static void check_failed_merge(struct store *store, int status, const char *where)
+{
+    struct cask_stats stats = stats_of(store);
+
+    if (!is_documented(status))
+        fail_msg("%s: cask_merge says %s", where, cask_strerror(status));
+    if (status != CASK_OK && stats.merges == 0)
+        check_inputs(store, where);
+    if (stats.merges_failed > 0 && stats.merge_last_error == CASK_OK)
+        fail_msg("%s: no last error in the statistics", where);
+    check_store(store, where);
+}
+
+/* It succeeds, unless the shard has failed for good: then writes fail as well. */
+static void check_next_merge(struct store *store, const char *where)
+{
+    int status = cask_merge(store->db, NULL, NULL);
+    int write_status = CASK_OK;
+
+    for (unsigned key = 0; status != CASK_OK && write_status == CASK_OK && key < KEYS; key++)
+        write_status = try_put(store, key);
+    if (status != CASK_OK && (status != CASK_EIO || write_status != CASK_EIO))
+        fail_msg("%s: the next merge says %s, writes %s", where, cask_strerror(status),
+                 cask_strerror(write_status));
+}
+
+/* The nth call of a merge fails. Returns whether there was an nth. */
+static bool attempt(const struct sweep *sweep, uint64_t nth)
+{
+    struct store store;
+    char place[320];
+    char where[400];
+    bool struck;
+    int status;
+
+    store_begin(&store, &sweep->options);
+    build(&store);
+    EXPECT(cask_sync(store.db), CASK_OK);
+    store.before_merge = simdisk_snapshot();
+    fault_on(sweep, nth);
+    status = cask_merge(store.db, NULL, NULL);
+    struck = fault_off(sweep, place, sizeof place);
+    snprintf(where, sizeof where, "%s: call %llu (%s)", sweep->name, (unsigned long long)nth,
+             place);
+    check_failed_merge(&store, status, where);
+    check_next_merge(&store, where);
+    check_store(&store, where);
+    status = cask_close(store.db);
+    store.db = NULL;
+    if (status != CASK_OK && status != CASK_EIO)
+        fail_msg("%s: closing says %s", where, cask_strerror(status));
+    store_open(&store);
+    check_store(&store, where);
+    EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+    EXPECT(cask_verify(store.db, NULL, NULL), CASK_OK);
+    check_store(&store, where);
+    store_close(&store);
+    check_no_strays();
+    store_end(&store);
+    return struck;
+}
+
+static void test_sweep(void **state)
+{
+    const struct sweep *sweep = *state;
+    const char *first = getenv("CASKADE_FAULT_FIRST");
+    uint64_t nth = first ? strtoull(first, NULL, 0) : 1;
+    bool struck = true;
+
+    for (; struck && nth < SWEEP_MAX; nth++)
+        struck = attempt(sweep, nth);
+    assert_false(struck); /* the last one met no fault */
+    assert_true(nth > 5);
+    print_message("%s: %llu calls failed\n", sweep->name, (unsigned long long)nth - 2);
+}
+
+/* ---- T18: power losses ----------------------------------------------------------------------- */
+
+/* All had been acknowledged as durable before the merge began. */
+static void lose_power_at_every_step(const struct cask_options *options)
+{
+    struct store store;
+    struct simlog *log;
+    size_t from;
+    size_t to;
+
+    store_begin(&store, options);
+    build(&store);
+    EXPECT(cask_sync(store.db), CASK_OK);
+    from = simdisk_log_position();
+    EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+    to = simdisk_log_position();
+    store_close(&store);
+    log = simdisk_record_end();
+    assert_true(to > from + 5);
+    for (size_t at = from; at <= to; at++) {
+        struct simimage *image = crash_image_durable(log, at);
+        char when[80];
+
+        snprintf(when, sizeof when, "power lost at step %zu of %zu", at - from, to - from);
+        simdisk_load(image, SIMDISK_NEW_BOOT);
+        simdisk_set_clock_ms(NOW_MS);
+        simimage_release(image);
+        store_open(&store);
+        check_store(&store, when);
+        EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+        check_store(&store, when);
+        store_close(&store);
+        check_no_strays();
+    }
+    simlog_release(log);
+    store_end(&store);
+}
+
+/* T18: a directory is not synced after create or rename. */
+static void test_power_losses_during_a_merge_take_nothing(void **state)
+{
+    const struct cask_options options[] = {WHOLE(MAPPED, MAPPED), PIECES(SYSCALL, PREAD),
+                                           SHARDS(MAPPED, PREAD)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        lose_power_at_every_step(&options[i]);
+}
+
+/* A merge takes away what newer records replaced: these must be durable by then, though no sync was
+ * ever asked for. */
+static void test_what_replaced_merged_records_is_durable(void **state)
+{
+    const struct cask_options options = PIECES(MAPPED, MAPPED);
+    struct simimage *image;
+    struct simlog *log;
+    struct store store;
+
+    (void)state;
+    store_begin(&store, &options);
+    for (unsigned round = 0; round < 3; round++)
+        for (unsigned key = 0; key < KEYS; key++)
+            EXPECT(try_put(&store, key), CASK_OK);
+    EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+    log = simdisk_record_end();
+    image = crash_image_durable(log, log->count);
+    store_close(&store);
+    simdisk_load(image, SIMDISK_NEW_BOOT);
+    store_open(&store);
+    check_store(&store, "power lost after a merge");
+    store_close(&store);
+    simimage_release(image);
+    simlog_release(log);
+    store_end(&store);
+}
+
+/* ---- T12: clocks ----------------------------------------------------------------------------- */
+
+static void merge_and_check(struct store *store, const char *when)
+{
+    EXPECT(cask_merge(store->db, NULL, NULL), CASK_OK);
+    check_store(store, when);
+    store_close(store);
+    store_open(store);
+    check_store(store, when);
+}
+
+/* T12: the clock stands still: order is that of the sequence numbers alone. */
+static void test_with_a_clock_that_stands_still_the_newest_wins(void **state)
+{
+    const struct cask_options options = PIECES(MAPPED, MAPPED);
+    struct store store;
+
+    (void)state;
+    store_begin(&store, &options);
+    for (unsigned round = 0; round < 6; round++) {
+        for (unsigned key = 0; key < KEYS; key++) {
+            EXPECT(try_put(&store, key), CASK_OK);
+            if ((key + round) % 3 == 0)
+                delete_key(&store, key);
+            if ((key + round) % 4 == 0)
+                EXPECT(try_put(&store, key), CASK_OK);
+        }
+        merge_and_check(&store, "the clock stands still");
+    }
+    store_end(&store);
+}
+
+/* T12: the clock goes back: each step writes at an earlier time, and merges. */
+static void test_with_a_clock_that_goes_back_the_newest_wins(void **state)
+{
+    const struct cask_options options = PIECES(SYSCALL, PREAD);
+    struct store store;
+
+    (void)state;
+    store_begin(&store, &options);
+    for (unsigned round = 0; round < 6; round++) {
+        simdisk_set_clock_ms(NOW_MS - round * 86400000);
+        for (unsigned key = 0; key < KEYS; key++) {
+            EXPECT(try_put(&store, key), CASK_OK);
+            if ((key + round) % 3 == 0)
+                delete_key(&store, key);
+        }
+        merge_and_check(&store, "the clock went back");
+    }
+    store_end(&store);
+}
+
+/* What has expired may come back with the clock, until it is merged away; what it replaced must
+ * never. */
+static void test_with_a_clock_that_goes_back_nothing_older_comes_back(void **state)
+{
+    const struct cask_options options[] = {PIECES(MAPPED, PREAD), WHOLE(SYSCALL, MAPPED)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        struct store store;
+
+        store_begin(&store, &options[i]);
+        for (unsigned key = 0; key < KEYS; key++)
+            EXPECT(try_put(&store, key), CASK_OK);
+        for (unsigned key = 0; key < KEYS; key += 2)
+            put_until(&store, key, NOW_MS + 1000);
+        check_store(&store, "not expired yet");
+        simdisk_set_clock_ms(NOW_MS + 2000);
+        EXPECT(try_put(&store, 1), CASK_OK);
+        EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+        simdisk_set_clock_ms(NOW_MS);
+        for (unsigned key = 0; key < KEYS; key += 2) {
+            uint8_t bytes[VALUE_ROOM];
+            size_t size;
+            int status = cask_get(store.db, history_key(key), bytes, sizeof bytes, &size);
+
+            assert_true(status == CASK_NOTFOUND || status == CASK_OK);
+            if (status == CASK_OK)
+                assert_int_equal(bytes[1] | (unsigned)bytes[2] << 8, store.version[key]);
+            else
+                store.version[key] = 0; /* merged away: for good */
+        }
+        merge_and_check(&store, "the clock went back");
+        simdisk_set_clock_ms(NOW_MS + 2000);
+        for (unsigned key = 0; key < KEYS; key += 2)
+            store.version[key] = 0;
+        merge_and_check(&store, "the clock went forth again");
+        store_end(&store);
+    }
+}
+
+/* ---- full disks ------------------------------------------------------------------------------ */
+
+#define MANY 4000u
+
+static struct cask_slice many_key(unsigned key, char text[16])
+{
+    snprintf(text, 16, "many%05u", key);
+    return (struct cask_slice){text, strlen(text)};
+}
+
+static unsigned fill_disk(struct cask_db *db)
+{
+    static const char value[300] = "filler";
+    unsigned refused = 0;
+    unsigned key = 0;
+
+    for (; key < MANY && refused < 40; key++) {
+        char text[16];
+        int status = cask_put(db, many_key(key, text), (struct cask_slice){value, sizeof value});
+
+        assert_true(status == CASK_OK || status == CASK_ENOSPC);
+        refused = status == CASK_OK ? 0 : refused + 1;
+    }
+    assert_int_equal(refused, 40);
+    return key;
+}
+
+/* Deletes keys but for every `spare`th (0: all), as far as there is room for tombstones, and merges,
+ * by turns. Returns how many there are that cannot be deleted. */
+static unsigned empty_disk(struct cask_db *db, unsigned end, unsigned spare)
+{
+    unsigned left = 1;
+
+    for (unsigned round = 0; round < 60 && left > 0; round++) {
+        int status = CASK_OK;
+
+        left = 0;
+        for (unsigned key = 0; key < end; key++) {
+            char text[16];
+
+            if (spare != 0 && key % spare == 0)
+                continue;
+            if (status != CASK_ENOSPC)
+                status = cask_delete(db, many_key(key, text));
+            assert_true(status == CASK_OK || status == CASK_NOTFOUND || status == CASK_ENOSPC);
+            left += status == CASK_ENOSPC;
+        }
+        status = cask_merge(db, NULL, NULL);
+        assert_true(status == CASK_OK || status == CASK_ENOSPC);
+    }
+    return left;
+}
+
+static void recover_full_disk(const struct cask_options *options, bool refuses_files,
+                              unsigned spare)
+{
+    struct store store;
+    unsigned first;
+    unsigned again;
+
+    store_begin(&store, options);
+    simdisk_set_full_refuses_files(refuses_files);
+    simdisk_set_capacity(256 << 10);
+    first = fill_disk(store.db);
+    assert_true(first > 200);
+    if (empty_disk(store.db, first, spare) > 0)
+        fail_msg("keys cannot be deleted: write mode %d, new files refused: %d, spared: %u",
+                 (int)options->write_mode, refuses_files, spare);
+    again = fill_disk(store.db);
+    if (again < first / 2)
+        fail_msg("only %u of %u keys fit again", again, first);
+    simdisk_set_capacity(0);
+    store_close(&store);
+    store_open(&store);
+    EXPECT(cask_verify(store.db, NULL, NULL), CASK_OK);
+    store_end(&store);
+}
+
+static void test_a_full_disk_is_recovered_by_deleting_everything_and_merging(void **state)
+{
+    const struct cask_options options[] = {
+        {.shard_count = 2, .segment_bytes = 6000, .write_mode = CASK_WRITE_MAPPED},
+        {.shard_count = 1, .segment_bytes = 20000, .write_mode = CASK_WRITE_SYSCALL}};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        recover_full_disk(&options[i / 2], i % 2 == 1, 0);
+}
+
+static void test_a_full_disk_is_recovered_by_deleting_much_and_merging(void **state)
+{
+    const struct cask_options options[] = {
+        {.shard_count = 2,
+         .segment_bytes = 6000,
+         .write_mode = CASK_WRITE_MAPPED,
+         .merge = CASK_SWITCH_OFF},
+        {.shard_count = 1, .segment_bytes = 20000, .write_mode = CASK_WRITE_SYSCALL}};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        recover_full_disk(&options[i / 2], i % 2 == 1, 4);
+}
+
+/* ---- main ------------------------------------------------------------------------------------ */
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest others[] = {
+        cmocka_unit_test(test_power_losses_during_a_merge_take_nothing),
+        cmocka_unit_test(test_what_replaced_merged_records_is_durable),
+        cmocka_unit_test(test_with_a_clock_that_stands_still_the_newest_wins),
+        cmocka_unit_test(test_with_a_clock_that_goes_back_the_newest_wins),
+        cmocka_unit_test(test_with_a_clock_that_goes_back_nothing_older_comes_back),
+        cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_everything_and_merging),
+        cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_much_and_merging),
+    };
+    struct CMUnitTest tests[SWEEPS + sizeof others / sizeof *others];
+    int failed;
+
+    for (size_t i = 0; i < SWEEPS; i++) {
+        tests[i] = (struct CMUnitTest)cmocka_unit_test(test_sweep);
+        tests[i].name = sweeps[i].name;
+        tests[i].initial_state = (void *)(uintptr_t)&sweeps[i];
+    }
+    memcpy(tests + SWEEPS, others, sizeof others);
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    simdisk_finish();
+    return failed;
+}

@@ -1,0 +1,169 @@
+/* A real disk that fills up (tmpfs; needs root, skipped with a message otherwise): the store that
+ * filled it recovers by deleting keys and merging, without being reopened. The same on the
+ * simulated disk, in all modes and without root: sim/test_space.c. */
+#include "unit_merge.h"
+
+#define KEYS 20000u
+#define VALUE_BYTES 500u
+
+static const struct mode {
+    enum cask_write_mode write_mode;
+    enum cask_read_mode read_mode;
+    enum cask_switch merge;
+} modes[] = {
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_OFF},
+    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SWITCH_OFF},
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_ON},
+};
+
+static struct cask_slice key_text(uint32_t key, char text[24])
+{
+    snprintf(text, 24, "key-%06u", (unsigned)key);
+    return slice_of(text);
+}
+
+static struct cask_slice value_of(uint32_t key, uint32_t version, uint8_t buffer[VALUE_BYTES])
+{
+    model_value_bytes(key, version, buffer, VALUE_BYTES);
+    return slice_bytes(buffer, VALUE_BYTES);
+}
+
+static uint32_t versions[KEYS]; /* 0: absent */
+static uint32_t last_version;
+
+static int put_key(struct cask_db *db, uint32_t key)
+{
+    uint8_t value[VALUE_BYTES];
+    char text[24];
+    uint32_t version = ++last_version;
+    int status = cask_put(db, key_text(key, text), value_of(key, version, value));
+
+    if (status == CASK_OK)
+        versions[key] = version;
+    return status;
+}
+
+static void check_keys(struct cask_db *db)
+{
+    for (uint32_t key = 0; key < KEYS; key++) {
+        uint8_t value[VALUE_BYTES];
+        char text[24];
+        size_t size = 0;
+        int status = cask_get(db, key_text(key, text), value, sizeof value, &size);
+
+        CHECK(status == (versions[key] != 0 ? CASK_OK : CASK_NOTFOUND), "key %u: %s", (unsigned)key,
+              cask_strerror(status));
+        if (versions[key] != 0)
+            model_check_value(key, versions[key], slice_bytes(value, size));
+    }
+}
+
+/* Puts new keys until there is no more room in any shard. Returns the first that was never put. */
+static uint32_t fill(struct cask_db *db, uint32_t first)
+{
+    unsigned refused = 0;
+
+    for (; first < KEYS && refused < 64; first++) {
+        int status = put_key(db, first);
+
+        CHECK(status == CASK_OK || status == CASK_ENOSPC, "%s", cask_strerror(status));
+        refused = status == CASK_OK ? 0 : refused + 1;
+    }
+    CHECK(refused == 64, "the disk does not fill up");
+    return first;
+}
+
+/* Deletes three keys in four, or as many as the disk takes tombstones for. Returns how many of these
+ * are left. */
+static uint32_t delete_some(struct cask_db *db, uint32_t end)
+{
+    uint32_t left = 0;
+
+    for (uint32_t key = 0; key < end; key++) {
+        char text[24];
+        int status;
+
+        if (versions[key] == 0 || key % 4 == 3)
+            continue;
+        status = left == 0 ? cask_delete(db, key_text(key, text)) : CASK_ENOSPC;
+        CHECK(status == CASK_OK || status == CASK_ENOSPC, "%s", cask_strerror(status));
+        if (status == CASK_OK)
+            versions[key] = 0;
+        else
+            left++;
+    }
+    return left;
+}
+
+static void empty(struct cask_db *db, uint32_t end)
+{
+    uint32_t left = 1;
+
+    for (unsigned round = 0; round < 200 && left > 0; round++) {
+        int status;
+
+        left = delete_some(db, end);
+        status = cask_merge(db, NULL, NULL);
+        printf("left %u, merge %s\n", left, cask_strerror(status));
+        CHECK(status == CASK_OK || status == CASK_ENOSPC, "%s", cask_strerror(status));
+    }
+    CHECK(left == 0, "%u of %u keys cannot be deleted", (unsigned)left, (unsigned)end);
+}
+
+static void recover_a_full_disk(const char *at, const struct mode *mode)
+{
+    struct store *store = store_make(2);
+    uint32_t end = 0;
+
+    scratch_remove(store->path); /* it is on another disk */
+    store->path = NULL;
+    store->options.write_mode = mode->write_mode;
+    store->options.read_mode = mode->read_mode;
+    store->options.merge = mode->merge;
+    store->options.segment_bytes = 256 << 10;
+    memset(versions, 0, sizeof versions);
+    CHECK_OK(cask_open(path_in(at, "store"), &store->options, &store->db));
+    for (unsigned round = 0; round < 3; round++) {
+        uint32_t before = end;
+
+        end = fill(store->db, end);
+        CHECK(end - before > 500, "only %u keys fitted in round %u", (unsigned)(end - before),
+              round);
+        empty(store->db, end);
+        check_keys(store->db);
+    }
+    CHECK_OK(cask_verify(store->db, NULL, NULL));
+    CHECK_OK(cask_close(store->db));
+    CHECK_OK(cask_open(path_in(at, "store"), &store->options, &store->db));
+    check_keys(store->db);
+    CHECK_OK(cask_verify(store->db, NULL, NULL));
+    CHECK_OK(cask_close(store->db));
+    check_no_strays(path_in(at, "store"));
+    tree_remove(path_in(at, "store"));
+    pthread_mutex_destroy(&store->lines.lock);
+    free(store);
+}
+
+static void test_a_full_disk_is_recovered_by_deleting_and_merging(void **state)
+{
+    char *at = scratch_make(SCRATCH_DISK);
+
+    (void)state;
+    if (!private_mounts() || !mount_memory(at, "size=4m")) {
+        scratch_remove(at);
+        skip();
+    }
+    for (size_t i = 0; i < COUNT_OF(modes); i++)
+        recover_a_full_disk(at, &modes[i]);
+    unmount(at);
+    scratch_remove(at);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_and_merging),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
