@@ -304,7 +304,8 @@ struct cask_stats {
     uint64_t shards;
     uint64_t
         live_keys; /* expired keys count until their space is reclaimed; with index_spilled_keys a
-                            key written several times may count as often, until cask_flush_index() */
+                            key written several times may count as often, until
+                            cask_flush_index() */
     uint64_t live_bytes; /* of records, headers included, that a get can reach */
     uint64_t dead_bytes; /* of records that were overwritten or deleted, of tombstones, and
                             of what the log itself needs: 32 bytes a sealed segment */
@@ -352,10 +353,10 @@ CASK_API CASK_CHECKED int cask_stats_shard(struct cask_db *db, uint32_t shard,
 /* Told as long work goes on: done of total bytes. Return non-zero to stop it. */
 typedef int (*cask_progress_fn)(void *context, uint64_t done, uint64_t total);
 
-/* Moves the whole index to disk now, in the caller, one run per shard: afterwards live_keys is exact
- * and the memory of the index is free but for its filters. Puts and gets go on meanwhile. Returns
- * CASK_OK, CASK_EREADONLY, CASK_ENOSPC, CASK_EIO, CASK_ENOMEM, CASK_EMFILE or CASK_ECORRUPT; the
- * index is right whatever is returned. */
+/* Moves the whole index to disk now, in the caller, one run per shard: afterwards live_keys is
+ * exact and the memory of the index is free but for its filters. Puts and gets go on meanwhile.
+ * Returns CASK_OK, CASK_EREADONLY, CASK_ENOSPC, CASK_EIO, CASK_ENOMEM, CASK_EMFILE or
+ * CASK_ECORRUPT; the index is right whatever is returned. */
 CASK_API CASK_CHECKED int cask_flush_index(struct cask_db *db);
 
 /* Merges now, in the caller: rewrites every segment that holds dead records, whatever the merge

@@ -1,6 +1,6 @@
-/* Merges that take some segments of a shard and leave others: what the others hold of older versions
- * must stay hidden. Segments are chosen by the store itself, by the shares that are dead, and the
- * first one, which is mostly live, stays.
+/* Merges that take some segments of a shard and leave others: what the others hold of older
+ * versions must stay hidden. Segments are chosen by the store itself, by the shares that are dead,
+ * and the first one, which is mostly live, stays.
  */
 #include <unistd.h>
 

@@ -73,8 +73,8 @@ static uint32_t fill(struct cask_db *db, uint32_t first)
     return first;
 }
 
-/* Deletes three keys in four, or as many as the disk takes tombstones for. Returns how many of these
- * are left. */
+/* Deletes three keys in four, or as many as the disk takes tombstones for. Returns how many of
+ * these are left. */
 static uint32_t delete_some(struct cask_db *db, uint32_t end)
 {
     uint32_t left = 0;

@@ -62,6 +62,13 @@ static void test_what_is_set_is_kept(void **state)
     options.create = CASK_CREATE_NEW;
     options.index_memory = 5 << 20;
     options.segment_bytes = 4096;
+    options.merge = CASK_SWITCH_OFF;
+    options.merge_trigger_percent = 20;
+    options.merge_segment_percent = 30;
+    options.merge_at_once = 4;
+    options.merge_bytes_per_second = 1000000;
+    options.merge_from_hour = 22;
+    options.merge_until_hour = 6;
     options.log = log_lines_collect;
     options.log_context = &filled;
     assert_ok(fill(&options, &filled));
@@ -168,7 +175,8 @@ static void test_a_read_only_open_creates_nothing(void **state)
     assert_int_equal(status_of(options), CASK_OK);
 }
 
-/* ---- by way of cask_open() ------------------------------------------------------------------- */
+/* ---- by way of cask_open()
+ * ------------------------------------------------------------------- */
 
 static void test_refused_options_are_told_in_one_line_and_create_nothing(void **state)
 {

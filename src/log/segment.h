@@ -95,6 +95,8 @@ struct segment {
     uint64_t clean_length;    /* what its hint at the last close covers; 0: none */
     bool in_manifest_sealed;
     bool unlisted;     /* left out of the manifest: on its way in or out */
+    bool queued;       /* for sealing: not to be merged before it has left the queue */
+    bool hintless;     /* its hint found no room on the disk */
     bool unmergeable;  /* damage was met in it: it stays as it is */
     uint64_t covered;  /* bytes from its start of which the runs of the index know the entries */
     uint64_t covering; /* the same once the flush under way is over */

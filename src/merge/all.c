@@ -155,9 +155,35 @@ static int told_before(const struct survey *survey)
     return CASK_OK;
 }
 
-int merge_all(struct shard *shard, const struct merge_pace *pace)
+/* With the disk full: what is kept for that is used, until nothing more can be freed. */
+static int merge_in_need(struct shard *shard, const struct merge_pace *pace)
+{
+    int status;
+
+    reserve_use(&shard->env->reserve);
+    status = seal_everything(shard);
+    if (status == CASK_OK || status == CASK_ENOSPC)
+        status = merge_one_by_one(shard, pace);
+    reserve_leave(&shard->env->reserve);
+    return status;
+}
+
+static int merge_sealed(struct shard *shard, const struct merge_pace *pace)
 {
     struct survey survey;
+    int before;
+    int status = survey_make(shard, &survey);
+
+    if (status != CASK_OK)
+        return status;
+    before = told_before(&survey);
+    status = merge_groups(shard, &survey, pace);
+    survey_release(&survey);
+    return status == CASK_OK ? before : status;
+}
+
+int merge_all(struct shard *shard, const struct merge_pace *pace)
+{
     bool exists;
     int status;
 
@@ -169,19 +195,10 @@ int merge_all(struct shard *shard, const struct merge_pace *pace)
     status = atomic_load(&shard->failed);
     if (status == CASK_OK && exists)
         status = seal_everything(shard);
-    if (status == CASK_OK && exists) {
-        status = survey_make(shard, &survey);
-        if (status == CASK_OK) {
-            int before = told_before(&survey);
-
-            status = merge_groups(shard, &survey, pace);
-            survey_release(&survey);
-            if (status == CASK_ENOSPC)
-                status = merge_one_by_one(shard, pace);
-            if (status == CASK_OK)
-                status = before;
-        }
-    }
+    if (status == CASK_OK && exists)
+        status = merge_sealed(shard, pace);
+    if (status == CASK_ENOSPC)
+        status = merge_in_need(shard, pace);
     shard_reap(shard);
     pthread_mutex_unlock(&shard->merge_lock);
     return status;

@@ -239,10 +239,14 @@ static int merge_chosen(struct shard *shard, const struct survey *survey, uint64
         return CASK_ENOMEM;
     all = chosen(survey, false, inputs);
     status = merge_segments(shard, inputs, all, output_bytes, pace);
-    if (status == CASK_ENOSPC && shard_give_back(shard) == CASK_OK) {
+    if (status == CASK_ENOSPC) {
+        reserve_use(&shard->env->reserve);
+        if (shard_give_back(shard) == CASK_OK)
+            status = merge_segments(shard, inputs, all, output_bytes, pace);
         dropped = chosen(survey, true, inputs);
-        if (dropped > 0 && dropped < all)
+        if (status == CASK_ENOSPC && dropped > 0 && dropped < all)
             status = merge_segments(shard, inputs, dropped, output_bytes, pace);
+        reserve_leave(&shard->env->reserve);
     }
     free(inputs);
     return status;

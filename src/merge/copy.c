@@ -116,8 +116,8 @@ static int add_output(struct merge *merge, uint64_t bytes)
     return CASK_OK;
 }
 
-/* All outputs are there, with their blocks, before the first byte is copied: a disk without the room
- * is met at once. */
+/* All outputs are there, with their blocks, before the first byte is copied: a disk without the
+ * room is met at once. */
 static int make_outputs(struct merge *merge, struct survivor **order)
 {
     uint64_t bytes = 0;

@@ -1,5 +1,5 @@
-/* What the parts of a merge share: merge.c (the order of things), sift.c (what is kept), copy.c (the
- * bytes). */
+/* What the parts of a merge share: merge.c (the order of things), sift.c (what is kept), copy.c
+ * (the bytes). */
 #ifndef CASKADE_MERGE_INTERNAL_H
 #define CASKADE_MERGE_INTERNAL_H
 

@@ -27,7 +27,8 @@ static struct plan_segment figures_of(const struct shard *shard, const struct se
                                  .max_sequence = counts->max_sequence,
                                  .last_expiry = counts->last_expiry,
                                  .mergeable = segment->in_manifest_sealed && !segment->unlisted &&
-                                              !segment->unmergeable && !segment->header_damaged,
+                                              !segment->queued && !segment->unmergeable &&
+                                              !segment->header_damaged,
                                  .tombstones_stay = stay};
 }
 

@@ -1,8 +1,8 @@
 /* What a merge does to a shard: new segments in, old ones out, and the index moved over.
  *
  * Order, each step durable before the next: the outputs (bytes, hints), the manifest that names
- * them instead of the inputs, the unlinking of the inputs. Interrupted anywhere, the next open finds
- * either set listed, and removes the files of the other.
+ * them instead of the inputs, the unlinking of the inputs. Interrupted anywhere, the next open
+ * finds either set listed, and removes the files of the other.
  */
 #include "shard/shard.h"
 
@@ -105,8 +105,10 @@ int shard_finish_output(struct shard *shard, struct segment *output, struct hint
     output->sealed_checksum = hint->data_checksum;
     if (status == CASK_OK) /* syncs the directory too, which names both files */
         status = hint_write(hint, shard->dir, &shard->config, shard->env->shard_bits);
-    if (status == CASK_ENOSPC) /* a pity: the next open reads the segment instead */
+    if (status == CASK_ENOSPC) { /* a pity: the next open reads the segment instead */
+        output->hintless = true;
         status = io_dir_sync(shard->dir);
+    }
     if (status == CASK_OK)
         segment_let_file_go(output, shard->config.read_mapped);
     return status;

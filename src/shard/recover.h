@@ -51,6 +51,11 @@ void recover_resolve(struct recovery *recoveries, uint32_t count);
 CHECKED int recover_apply(struct recovery *recovery);
 void recover_release(struct recovery *recovery);
 
+/* names.c: notes the largest id ever used and removes what a crash has left behind; and whether a
+ * shard without a manifest has no record either, else CASK_ECORRUPT. */
+CHECKED int recover_look_through_names(struct recovery *recovery);
+CHECKED int recover_check_unlisted(struct shard *shard);
+
 /* Puts entries into the index, newest sequence number winning (load.c). */
 CHECKED int load_hint(struct loader *loader, struct segment *segment, const struct hint *hint);
 CHECKED int load_tail(struct loader *loader, const struct tail *tail);

@@ -167,6 +167,9 @@ static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor)
     struct segment *segment;
     int status = make_dir(shard);
 
+    if (predecessor != 0)
+        reserve_have(&shard->env->reserve);
+
     if (status == CASK_OK && shard->next_segment > location_segment_max(shard->config.offset_bits))
         status = CASK_ENOTSUP;
     if (status == CASK_OK)
@@ -250,6 +253,7 @@ static int append_seal(struct shard *shard)
 void shard_queue_for_sealing(struct shard *shard, struct segment *segment)
 {
     segment->sealed = true;
+    segment->queued = true;
     segment->end_position = shard->position;
     shard->sealing_count++;
     if (shard->sealing_last)
@@ -303,6 +307,8 @@ int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
             return CASK_OK;
         if (shard->next) {
             status = shard_move_on(shard);
+        } else if (type != RECORD_DELETE && reserve_is_used(&shard->env->reserve)) {
+            return CASK_ENOSPC; /* a merge is freeing the disk */
         } else {
             pthread_mutex_unlock(&shard->lock);
             status = shard_prepare(shard, size);

@@ -203,14 +203,17 @@ static int build_merged(struct resolver *resolver, struct run *const *runs, uint
     struct run_build *build = NULL;
     struct run_merge merge;
     uint64_t expected = 0;
+    uint64_t filters = 0;
     int status;
 
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         expected += runs[i]->count;
+        filters += filter_bytes(&runs[i]->filter);
+    }
     status = run_merge_open(&merge, runs, count, options, &shard->env->budget);
     if (status != CASK_OK)
         return status;
-    status = spill_begin_run(shard, expected, &build);
+    status = spill_begin_run(shard, expected, filters, &build);
     if (status == CASK_OK) {
         status = step_all(&merge, build);
         if (status == CASK_OK)

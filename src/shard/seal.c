@@ -111,6 +111,7 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
             status = hint_write(&hint, shard->dir, &shard->config, shard->env->shard_bits);
         if (status == CASK_ENOSPC && segment->sealed) {
             warn(shard, segment->id, status, "writing the hint");
+            segment->hintless = true;
             status = CASK_OK; /* the next open reads the segment instead */
         }
     }
@@ -207,6 +208,7 @@ static void unqueue(struct shard *shard, struct segment *segment)
     if (!shard->sealing_first)
         shard->sealing_last = NULL;
     segment->next_sealing = NULL;
+    segment->queued = false;
     shard->sealing_count--;
     segment_let_file_go(segment, shard->config.read_mapped);
     pthread_mutex_unlock(&shard->lock);

@@ -377,7 +377,8 @@ static int make_ready_once(struct shard *shard, const struct shard_op *op)
     return status == CASK_OK ? make_index_room(shard, op) : status;
 }
 
-/* With the budget used up the caller waits until entries have gone to disk, or sees to it itself. */
+/* With the budget used up the caller waits until entries have gone to disk, or sees to it
+ * itself. */
 static int make_ready(struct shard *shard, const struct shard_op *op)
 {
     int status = make_ready_once(shard, op);

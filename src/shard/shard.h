@@ -11,9 +11,10 @@
  *  6. A write is durable when `synced` has reached its position and the same holds for the shards
  *     that it depends on (batches across shards).
  *
- * Lock order: merge_lock, seal_lock, manifest_lock, lock; locks of several shards in ascending order of shards;
- * sync_lock and work_lock are leaves. No file is read, written or synced under `lock`, but for the
- * append itself, the blocks it needs, and old records that a drain or a delete proves.
+ * Lock order: merge_lock, seal_lock, manifest_lock, lock; locks of several shards in ascending
+ * order of shards; sync_lock and work_lock are leaves. No file is read, written or synced under
+ * `lock`, but for the append itself, the blocks it needs, and old records that a drain or a delete
+ * proves.
  */
 #ifndef CASKADE_SHARD_H
 #define CASKADE_SHARD_H
@@ -26,6 +27,7 @@
 #include "index/index.h"
 #include "log/hint.h"
 #include "shard/manifest.h"
+#include "shard/reserve.h"
 #include "shard/segments.h"
 
 #define SHARDS_MAX 256u
@@ -46,8 +48,8 @@ struct shard_env {
     bool spills;           /* the index may go to disk */
     bool read_only;
     struct shard *shards;
-    _Atomic uint64_t batch_number;  /* the last one given out */
-    _Atomic unsigned flushes_asked; /* and not begun yet */
+    _Atomic uint64_t batch_number; /* the last one given out */
+    struct reserve reserve;
 };
 
 enum shard_work {
@@ -243,8 +245,8 @@ bool record_is_expired(const struct record *record);
 /* Asks for flushes where the index's budget is nearly used up. Cheap. */
 void spill_look(struct shard_env *env);
 
-/* Makes room in the budget now, in the caller, who holds no lock. CASK_ENOMEM where there is nothing
- * to move, or what kept it from being moved. */
+/* Makes room in the budget now, in the caller, who holds no lock. CASK_ENOMEM where there is
+ * nothing to move, or what kept it from being moved. */
 CHECKED int spill_relieve(struct shard_env *env);
 
 /* Moves the keydir of a shard to disk, and merges its runs where there are many; `into_one`: all of

@@ -1,9 +1,10 @@
 /* The index's overflow: keydirs moved to disk as runs, and runs merged.
  *
  * Order of a flush, each step before the next: the keydir is exchanged for an empty one; the log is
- * made durable as far as the exchanged one knows it; the run is built and synced; the manifest names
- * it, with how far each segment is covered; readers see it; the memory is given back. Interrupted
- * anywhere, the next open loads what the manifest does not call covered from the segments.
+ * made durable as far as the exchanged one knows it; the run is built and synced; the manifest
+ * names it, with how far each segment is covered; readers see it; the memory is given back.
+ * Interrupted anywhere, the next open loads what the manifest does not call covered from the
+ * segments.
  *
  * Under the merge_lock throughout, so that no merge of segments finds the tiers changed under it.
  */
@@ -153,18 +154,46 @@ int spill_remove_orphans(struct shard *shard, const struct manifest *manifest)
 
 /* ---- building -------------------------------------------------------------------------------- */
 
-int spill_begin_run(struct shard *shard, uint64_t count, struct run_build **ret_build)
+/* Of all shards. */
+static uint64_t filters_of(struct shard_env *env)
+{
+    struct epoch_guard guard = epoch_enter(&env->epoch);
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < env->shard_count; i++) {
+        struct index_lower lower = index_lower(&env->shards[i].index);
+
+        for (uint32_t j = 0; lower.runs && j < lower.runs->count; j++)
+            sum += filter_bytes(&lower.runs->runs[j]->filter);
+    }
+    epoch_leave(guard);
+    return sum;
+}
+
+/* Filters may take half of what is not kept for buffers; beyond that new ones get fewer bits, or
+ * none. */
+static unsigned filter_bits_for(struct shard_env *env, uint64_t count, uint64_t replaced_bytes)
+{
+    uint64_t most = (env->budget.limit_bytes - env->budget.reserve_bytes) / 2;
+    uint64_t there = filters_of(env);
+    unsigned bits = FILTER_BITS;
+
+    there -= min_u64(there, replaced_bytes);
+    while (bits > 0 && there + filter_bytes_for(count, bits) > most)
+        bits -= 2;
+    return bits;
+}
+
+int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replaced_bytes,
+                    struct run_build **ret_build)
 {
     struct run_config config = run_config_of(shard);
+    unsigned bits = filter_bits_for(shard->env, count, replaced_bytes);
     char name[SEGMENT_NAME_BYTES];
     char path[4096];
-    uint64_t filters = 0;
-    struct index_lower lower = index_lower(&shard->index);
     int status;
     uint64_t id;
 
-    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++)
-        filters += filter_bytes(&lower.runs->runs[i]->filter);
     pthread_mutex_lock(&shard->manifest_lock);
     id = shard->next_run++;
     status = open_index_dir(shard, true);
@@ -175,13 +204,9 @@ int spill_begin_run(struct shard *shard, uint64_t count, struct run_build **ret_
     if (snprintf(path, sizeof path, "%s/%s/" SPILL_DIR, shard->env->real_path, name) >=
         (int)sizeof path)
         return CASK_EINVAL;
-    /* Filters of all shards get at most half of the budget. */
-    for (unsigned bits = FILTER_BITS;; bits -= 2) {
+    for (;; bits -= 2) {
         struct run_build_options options = {count, bits};
-        uint64_t share = shard->env->budget.limit_bytes / 2 / shard->env->shard_count;
 
-        if (bits > 0 && filters + filter_bytes_for(count, bits) > share + SPILL_FILTER_SLACK)
-            continue;
         status = run_build_begin(shard->index_dir, path, &config, id, options, &shard->env->budget,
                                  ret_build);
         if (status != CASK_ENOMEM || bits == 0)
@@ -231,7 +256,7 @@ static int build_run(struct shard *shard, const struct keydir *flushing, struct 
     struct run_config config = run_config_of(shard);
     struct run_summary summary;
     struct run_build *build = NULL;
-    int status = spill_begin_run(shard, keydir_count(flushing), &build);
+    int status = spill_begin_run(shard, keydir_count(flushing), 0, &build);
 
     if (status != CASK_OK)
         return status;

@@ -7,10 +7,11 @@
 
 #define SPILL_DIR "index"
 #define SPILL_ALWAYS_VALIDATED ((uint64_t)16 << 20) /* runs up to here, at every open */
-#define SPILL_FILTER_SLACK ((uint64_t)64 << 10)
 
-/* Starts a run with as good a filter as the budget allows. */
-CHECKED int spill_begin_run(struct shard *shard, uint64_t count, struct run_build **ret_build);
+/* Starts a run with as good a filter as the budget allows, once filters of replaced_bytes are
+ * gone. */
+CHECKED int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replaced_bytes,
+                            struct run_build **ret_build);
 CHECKED int spill_open_built(struct shard *shard, const struct run_config *config,
                              const struct run_summary *summary, struct run **ret_run);
 void spill_remove_run(struct shard *shard, uint64_t id);

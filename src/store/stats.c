@@ -89,12 +89,13 @@ static int add_shard(struct cask_db *db, struct shard *shard, struct cask_stats 
     dir = shard->dir; /* once there they stay until the store is closed */
     index_dir = shard->index_dir;
     pthread_mutex_unlock(&shard->manifest_lock);
-    guard = epoch_enter(&db->env.epoch);
+    guard = epoch_enter(&db->env.epoch); /* the list of runs may be replaced */
     pthread_mutex_lock(&shard->lock);
     status = shard_drain(shard);
     add_counts(shard, stats);
     pthread_mutex_unlock(&shard->lock);
     epoch_leave(guard);
+    stats->reads--; /* this was none */
     stats->disk_bytes += disk_bytes_of(dir) + disk_bytes_of(index_dir);
     stats->merge_debt_bytes += merge_debt(&db->merging, shard);
     return status;
@@ -121,7 +122,7 @@ int stats_collect(struct cask_db *db, struct cask_stats *ret_stats)
         status = status_first(status, add_shard(db, &db->shards[i], &stats));
     stats.index_ram_bytes = budget_used(&db->env.budget);
     stats.index_memory = db->env.budget.limit_bytes;
-    stats.reads = epoch_entries(&db->env.epoch);
+    stats.reads += epoch_entries(&db->env.epoch);
     return hand_out(&stats, ret_stats, status);
 }
 

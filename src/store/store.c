@@ -8,6 +8,8 @@
 #include "shard/recover.h"
 
 #define PROBE_BYTES 4096u
+#define RESERVE_BYTES ((uint64_t)256 << 10) /* of the disk, for merging when it is full */
+#define SEGMENTS_IN_RESERVE 4u
 #define RESERVE_MIN ((uint64_t)1 << 20)
 #define RESERVE_PART 8u /* of the index's memory, for the buffers of what moves it to disk */
 #define READ_ONLY_TRIES 5
@@ -21,6 +23,7 @@ static void release(struct cask_db *db)
         shard_release(&db->shards[i]);
     free(db->shards);
     free(db->workers);
+    reserve_close(&db->env.reserve);
     merge_control_release(&db->merging);
     directory_close(db);
     if (db->fork_mark)
@@ -389,6 +392,9 @@ static int open_once(const char *path, const struct cask_options *options, struc
         status = recover(db);
     if (status == CASK_OK)
         status = start_sync_thread(db);
+    if (status == CASK_OK && !options->read_only)
+        reserve_init(&db->env.reserve, db->dir,
+                     min_u64(RESERVE_BYTES, SEGMENTS_IN_RESERVE * options->segment_bytes));
     if (status != CASK_OK) {
         directory_undo(db);
         release(db);

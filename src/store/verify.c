@@ -231,6 +231,8 @@ static int check_sealed(struct check *check, struct io_file *file, const struct 
         if (hint.data_checksum != segment->sealed_checksum)
             problem(check, segment->id, "hint", 0, "the hint belongs to other bytes");
         hint_release(&hint);
+    } else if (status == CASK_NOTFOUND && segment->hintless) {
+        status = CASK_OK;
     } else if (status == CASK_ECORRUPT || status == CASK_NOTFOUND) {
         problem(check, segment->id, "hint", 0,
                 status == CASK_NOTFOUND ? "the hint is missing" : "the hint is damaged");

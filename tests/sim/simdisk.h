@@ -6,8 +6,8 @@
  *     file's last page or after io_unmap() faults, and AddressSanitizer knows the very byte where
  *     the file ends.
  *  2. Every change is one entry of a log with a total order. A store into a mapping gets into the
- *     log by io_map_written(); simdisk_check() finds bytes that changed without it, but not in files
- *     that are unlinked.
+ *     log by io_map_written(); simdisk_check() finds bytes that changed without it, but not in
+ * files     that are unlinked.
  *  3. What a power loss may leave is built from the log by crashstate.h, never from the live files.
  *  4. After a sync that failed, the pages concerned are clean and not durable: the next sync says
  *     CASK_OK and they are lost all the same, as on Linux.

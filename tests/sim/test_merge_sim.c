@@ -574,8 +574,8 @@ static unsigned fill_disk(struct cask_db *db)
     return key;
 }
 
-/* Deletes keys but for every `spare`th (0: all), as far as there is room for tombstones, and merges,
- * by turns. Returns how many there are that cannot be deleted. */
+/* Deletes keys but for every `spare`th (0: all), as far as there is room for tombstones, and
+ * merges, by turns. Returns how many there are that cannot be deleted. */
 static unsigned empty_disk(struct cask_db *db, unsigned end, unsigned spare)
 {
     unsigned left = 1;

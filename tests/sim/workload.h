@@ -1,5 +1,6 @@
 /* A scripted run of a store on the simulated machine: puts, deletes, expiring puts, batches, syncs,
- * merges, reopening, pauses in which the store's own threads work. The script follows from a seed. */
+ * merges, reopening, pauses in which the store's own threads work. The script follows from a
+ * seed. */
 #ifndef CASKADE_WORKLOAD_H
 #define CASKADE_WORKLOAD_H
 
