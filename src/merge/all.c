@@ -4,6 +4,9 @@
 #include "merge/control.h"
 #include "merge/survey.h"
 
+#define PART_THAT_IS_SMALL 4u  /* of a segment */
+#define SMALL_THAT_ARE_MANY 8u /* in a shard */
+
 /* Something is gained by it, now that all older segments have been merged. */
 static bool is_worth_it(const struct plan_segment *figures, uint64_t now_ms)
 {
@@ -12,18 +15,35 @@ static bool is_worth_it(const struct plan_segment *figures, uint64_t now_ms)
     return figures->mergeable && (dead > 0 || figures->last_expiry <= now_ms);
 }
 
+static bool is_small(const struct plan_segment *figures, uint64_t segment_bytes)
+{
+    return figures->mergeable &&
+           figures->live_bytes + figures->dead_bytes < segment_bytes / PART_THAT_IS_SMALL;
+}
+
+/* Below which size segments are joined, there being many of them; 0: they are not. */
+static uint64_t join_below(const struct survey *survey, uint64_t segment_bytes)
+{
+    size_t small = 0;
+
+    for (size_t i = 0; i < survey->count; i++)
+        small += is_small(&survey->figures[i], segment_bytes);
+    return small >= SMALL_THAT_ARE_MANY ? segment_bytes : 0;
+}
+
 /* The next group in the order of age, from *at on. */
 static size_t next_group(const struct survey *survey, const size_t *order, uint64_t copy_bytes,
                          size_t *at, struct segment **ret_inputs)
 {
     uint64_t now_ms = io_clock_ms();
+    uint64_t joined = join_below(survey, copy_bytes);
     uint64_t copied = 0;
     size_t count = 0;
 
     for (; *at < survey->count; (*at)++) {
         const struct plan_segment *figures = &survey->figures[order[*at]];
 
-        if (!is_worth_it(figures, now_ms))
+        if (!is_worth_it(figures, now_ms) && !(joined > 0 && is_small(figures, joined)))
             continue;
         if (count > 0 && copied + figures->live_bytes > copy_bytes)
             break;
@@ -83,14 +103,15 @@ static int merge_group(struct shard *shard, struct segment **inputs, size_t coun
     }
 }
 
-/* The segment with the fewest live bytes of those that are worth it. */
-static size_t cheapest(const struct survey *survey)
+/* The segment with the fewest live bytes of those that are worth it; each is taken once, and what
+ * became of it, which has a higher id, not at all. */
+static size_t cheapest(const struct survey *survey, uint64_t end_id)
 {
     uint64_t now_ms = io_clock_ms();
     size_t found = survey->count;
 
     for (size_t i = 0; i < survey->count; i++)
-        if (is_worth_it(&survey->figures[i], now_ms) &&
+        if (survey->segments[i]->id < end_id && is_worth_it(&survey->figures[i], now_ms) &&
             (found == survey->count ||
              survey->figures[i].live_bytes < survey->figures[found].live_bytes))
             found = i;
@@ -102,7 +123,11 @@ static size_t cheapest(const struct survey *survey)
 static int merge_one_by_one(struct shard *shard, const struct merge_pace *pace)
 {
     int status = shard_give_back(shard);
+    uint64_t end_id;
 
+    pthread_mutex_lock(&shard->manifest_lock);
+    end_id = shard->next_segment;
+    pthread_mutex_unlock(&shard->manifest_lock);
     while (status == CASK_OK) {
         struct survey survey;
         size_t at;
@@ -110,7 +135,7 @@ static int merge_one_by_one(struct shard *shard, const struct merge_pace *pace)
         status = survey_make(shard, &survey);
         if (status != CASK_OK)
             return status;
-        at = cheapest(&survey);
+        at = cheapest(&survey, end_id);
         if (at == survey.count) {
             survey_release(&survey);
             return CASK_OK;
@@ -155,19 +180,6 @@ static int told_before(const struct survey *survey)
     return CASK_OK;
 }
 
-/* With the disk full: what is kept for that is used, until nothing more can be freed. */
-static int merge_in_need(struct shard *shard, const struct merge_pace *pace)
-{
-    int status;
-
-    reserve_use(&shard->env->reserve);
-    status = seal_everything(shard);
-    if (status == CASK_OK || status == CASK_ENOSPC)
-        status = merge_one_by_one(shard, pace);
-    reserve_leave(&shard->env->reserve);
-    return status;
-}
-
 static int merge_sealed(struct shard *shard, const struct merge_pace *pace)
 {
     struct survey survey;
@@ -180,6 +192,38 @@ static int merge_sealed(struct shard *shard, const struct merge_pace *pace)
     status = merge_groups(shard, &survey, pace);
     survey_release(&survey);
     return status == CASK_OK ? before : status;
+}
+
+static uint64_t freed_so_far(struct shard *shard)
+{
+    uint64_t freed;
+
+    pthread_mutex_lock(&shard->lock);
+    freed = shard->merge_counts.freed_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return freed;
+}
+
+/* With the disk full: what is kept for that is used, and what it frees, until all is done or no more
+ * can be freed. */
+static int merge_in_need(struct shard *shard, const struct merge_pace *pace)
+{
+    int status = CASK_ENOSPC;
+    bool freed = true;
+
+    reserve_use(&shard->env->reserve);
+    while (status == CASK_ENOSPC && freed) {
+        uint64_t before = freed_so_far(shard);
+        int sealed = seal_everything(shard);
+
+        status = sealed == CASK_OK || sealed == CASK_ENOSPC ? merge_one_by_one(shard, pace)
+                                                            : sealed;
+        if (status == CASK_OK)
+            status = sealed;
+        freed = freed_so_far(shard) > before;
+    }
+    reserve_leave(&shard->env->reserve);
+    return status;
 }
 
 int merge_all(struct shard *shard, const struct merge_pace *pace)

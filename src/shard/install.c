@@ -58,19 +58,18 @@ int shard_create_output(struct shard *shard, uint64_t bytes, struct segment **re
     return CASK_OK;
 }
 
-/* Of a shard that has failed nobody knows which manifest holds: then the files stay. */
+/* Of a shard that has failed nobody knows which manifest holds: then the files stay. What has been
+ * stored is committed first, so that a file that stays is one like any other. */
 void shard_discard_output(struct shard *shard, struct segment *output)
 {
+    int status = output->sealed ? CASK_OK : segment_commit(output);
+
+    (void)status; /* no manifest that lists it is known of */
     pthread_mutex_lock(&shard->lock);
     segments_remove(&shard->segments, output->id);
     pthread_mutex_unlock(&shard->lock);
-    if (atomic_load(&shard->failed) == CASK_OK) {
+    if (atomic_load(&shard->failed) == CASK_OK)
         unlink_files(shard, output->id);
-    } else if (!output->sealed) {
-        int status = segment_rollback(output);
-
-        (void)status; /* no manifest that lists it is known of */
-    }
     segment_close(output);
 }
 

@@ -375,6 +375,7 @@ static void end_at_first_gap(struct recovery *recovery)
         if (tail->sealed || tail->damaged)
             continue;
         if (recovery->same_boot && recovery->tails[i + 1].records > 0) {
+            recovery->overtaken = recovery->shard->env->patient;
             tell(recovery->shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
                  "records are missing in front of the next segment");
             tail->damaged = true;
@@ -586,6 +587,8 @@ int recover_apply(struct recovery *recovery)
                                   max_u64(recovery->manifest.next_segment, 1));
     if (!recovery->exists)
         return CASK_OK;
+    if (recovery->overtaken) /* the writer went on to the next segment while this one was read */
+        return CASK_NOTFOUND;
     for (uint64_t i = 0; status == CASK_OK && i < recovery->tail_count; i++)
         status = apply_tail(recovery, i);
     load_finish(&recovery->loader);

@@ -40,6 +40,7 @@ struct recovery {
     bool relist;    /* the manifest no longer says what is there */
     bool damaged;   /* something was kept behind what does not validate */
     bool has_runs;  /* of the index, all in order */
+    bool overtaken; /* by a live writer: the open is to start again */
     bool missed;    /* a file that the manifest names was not there */
     bool told;      /* a failure has its line in the log */
     uint64_t max_sequence;

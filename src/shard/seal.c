@@ -350,7 +350,8 @@ int shard_close(struct shard *shard)
 {
     int status;
 
-    if (shard->env->read_only || !shard->dir || (!shard->dirty && !shard->sealing_first))
+    if (shard->env->read_only || !shard->dir ||
+        (!shard->dirty && !shard->sealing_first && !atomic_load(&shard->distrusts_runs)))
         return CASK_OK;
     status = shard_make_durable(shard, shard->position);
     if (status == CASK_OK)

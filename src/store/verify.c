@@ -3,6 +3,8 @@
  * written while the check runs count too. */
 #include "store/verify.h"
 
+#include "index/run_cursor.h"
+
 #include <stdlib.h>
 
 #include "base/checksum.h"
@@ -322,6 +324,49 @@ static int check_index(struct check *check)
     return status;
 }
 
+/* Each run's bytes against their checksum, and each entry against the log. */
+static int check_run(struct check *check, struct run *run)
+{
+    struct run_cursor cursor;
+    struct keydir_entry entry;
+    int status = run_validate(run);
+
+    if (status == CASK_OK)
+        status = run_cursor_open(&cursor, run, 0, RUN_CURSOR_BYTES, &check->db->env.budget);
+    if (status == CASK_OK) {
+        while ((status = run_cursor_next(&cursor, &entry)) == CASK_OK) {
+            struct epoch_guard guard = epoch_enter(&check->db->env.epoch);
+
+            status = check_entry(check, entry);
+            epoch_leave(guard);
+            if (status != CASK_OK)
+                break;
+        }
+        run_cursor_close(&cursor);
+        status = status == CASK_NOTFOUND ? CASK_OK : status;
+    }
+    if (status == CASK_ECORRUPT) {
+        check->problems++;
+        report(&check->db->env.reporter, CASK_LOG_ERROR,
+               "%s/shard-%03u/index/%llu.mdb: the run is damaged", check->db->path,
+               (unsigned)check->shard->number, (unsigned long long)run->id);
+        shard_distrust_runs(check->shard);
+        status = CASK_OK;
+    }
+    return status;
+}
+
+/* Under the merge_lock, which keeps the list as it is. */
+static int check_runs(struct check *check)
+{
+    const struct run_list *runs = index_lower(&check->shard->index).runs;
+    int status = CASK_OK;
+
+    for (uint32_t i = 0; status == CASK_OK && runs && i < runs->count; i++)
+        status = check_run(check, runs->runs[i]);
+    return status;
+}
+
 static int by_hash_and_sequence(const void *a, const void *b)
 {
     const struct event *left = a;
@@ -426,6 +471,8 @@ static int check_shard(struct check *check)
     forget_targets(check);
     if (status == CASK_OK)
         status = check_index(check);
+    if (status == CASK_OK)
+        status = check_runs(check);
     if (status == CASK_OK && check->missing.count > 0)
         status = walk_news(check, before, before_count);
     if (status == CASK_OK)
