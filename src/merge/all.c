@@ -204,8 +204,8 @@ static uint64_t freed_so_far(struct shard *shard)
     return freed;
 }
 
-/* With the disk full: what is kept for that is used, and what it frees, until all is done or no more
- * can be freed. */
+/* With the disk full: what is kept for that is used, and what it frees, until all is done or
+ * no more can be freed. */
 static int merge_in_need(struct shard *shard, const struct merge_pace *pace)
 {
     int status = CASK_ENOSPC;

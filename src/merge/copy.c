@@ -190,7 +190,7 @@ static int copy_all(struct merge *merge, struct survivor **order)
             continue;
         status = copy_record(merge, &reader, order[i]);
         if (status == CASK_ECORRUPT) {
-            merge->inputs[order[i]->input]->unmergeable = true;
+            merge_leave_alone(merge, merge->inputs[order[i]->input]);
             shard_report_unreadable(merge->shard,
                                     location_make(merge->inputs[order[i]->input]->id,
                                                   order[i]->offset,

@@ -10,6 +10,13 @@ int merge_pause(struct merge *merge, uint64_t bytes)
     return merge->pace && merge->pace->fn ? merge->pace->fn(merge->pace->context, bytes) : CASK_OK;
 }
 
+void merge_leave_alone(struct merge *merge, struct segment *input)
+{
+    pthread_mutex_lock(&merge->shard->lock);
+    input->unmergeable = true;
+    pthread_mutex_unlock(&merge->shard->lock);
+}
+
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
 /* The hint of an input, made anew from its bytes where the file is missing or damaged. */
@@ -31,7 +38,7 @@ static int read_hint(struct merge *merge, struct segment *input, struct hint *re
     if (status != CASK_OK)
         return status;
     if (tail.damaged || tail.bad_bytes > 0) {
-        input->unmergeable = true;
+        merge_leave_alone(merge, input);
         tail_release(&tail);
         return CASK_ECORRUPT;
     }
@@ -131,8 +138,10 @@ static void note_tombstones(struct merge *merge)
 {
     struct shard *shard = merge->shard;
 
+    pthread_mutex_lock(&shard->lock);
     for (size_t i = 0; merge->carries_tombstones && i < merge->output_count; i++)
         merge->outputs[i]->carried_at = shard->merge_counts.done + 1;
+    pthread_mutex_unlock(&shard->lock);
 }
 
 /* From the installation on there is no way back: what may fail comes before it. */

@@ -52,6 +52,9 @@ static inline struct hint_entry hint_entry_of(const struct hint *hint, uint64_t 
     return hint->file ? hint_entry_at(hint, i) : hint->entries[i];
 }
 
+/* Marks an input in which damage was met. */
+void merge_leave_alone(struct merge *merge, struct segment *input);
+
 CHECKED int merge_pause(struct merge *merge, uint64_t bytes);
 
 /* sift.c: fills in the survivors, by sweeps of hints and index in the order of tags. */
