@@ -9,6 +9,8 @@ static struct store *closed_store(size_t mode)
     struct store *store = store_begin_mode(1, mode, SEGMENT_BYTES);
     char key[24];
 
+    store->options.merge = CASK_SWITCH_OFF; /* files are to stay where the tests look for them */
+    store_again(store);
     put_numbers(store, 0, 400);
     put_numbers(store, 100, 200);
     for (unsigned i = 150; i < 250; i++)

@@ -365,6 +365,21 @@ static bool drop_behind(struct recovery *recovery, uint64_t last)
     return changed;
 }
 
+/* A reader beside a live writer: whether a record stands now where the log ended a moment ago. */
+static bool has_gone_on(const struct shard *shard, const struct tail *tail)
+{
+    struct record_buffer buffer;
+    struct record record;
+    int status;
+
+    if (!shard->env->read_only || !tail->segment->file)
+        return false;
+    record_buffer_init(&buffer);
+    status = segment_read(tail->segment, tail->end, false, true, &buffer, &record);
+    record_buffer_release(&buffer);
+    return status == CASK_OK;
+}
+
 /* Without a seal the log ends there, whatever stands in later segments: a power loss took what was
  * between. Where no power was lost it is damage, and what follows stays. */
 static void end_at_first_gap(struct recovery *recovery)
@@ -375,7 +390,7 @@ static void end_at_first_gap(struct recovery *recovery)
         if (tail->sealed || tail->damaged)
             continue;
         if (recovery->same_boot && recovery->tails[i + 1].records > 0) {
-            recovery->overtaken = recovery->shard->env->patient;
+            recovery->overtaken |= has_gone_on(recovery->shard, tail);
             tell(recovery->shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
                  "records are missing in front of the next segment");
             tail->damaged = true;

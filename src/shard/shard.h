@@ -47,8 +47,6 @@ struct shard_env {
     const char *real_path; /* of the store, whatever the working directory */
     bool spills;           /* the index may go to disk */
     bool read_only;
-    bool
-        patient; /* read only: what a live writer may have caused is no damage, but CASK_NOTFOUND */
     struct shard *shards;
     _Atomic uint64_t batch_number; /* the last one given out */
     struct reserve reserve;

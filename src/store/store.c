@@ -14,7 +14,7 @@
 #define RESERVE_MIN ((uint64_t)1 << 20)
 #define RESERVE_PART 8u /* of the index's memory, for the buffers of what moves it to disk */
 #define READ_ONLY_TRIES 5
-#define READ_ONLY_PAUSE_NS 20000000
+#define READ_ONLY_PAUSE_NS 4000000
 
 /* ---- making and unmaking --------------------------------------------------------------------- */
 
@@ -366,8 +366,8 @@ void store_wake_worker(struct cask_db *db, struct shard *shard)
 
 /* ---- opening and closing --------------------------------------------------------------------- */
 
-static int open_once(const char *path, const struct cask_options *options, bool patient,
-                     struct cask_db **ret_db, bool *ret_recovering)
+static int open_once(const char *path, const struct cask_options *options, struct cask_db **ret_db,
+                     bool *ret_recovering)
 {
     struct cask_db *db = allocate(path, options);
     struct superblock superblock;
@@ -384,7 +384,6 @@ static int open_once(const char *path, const struct cask_options *options, bool 
     if (status == CASK_OK) {
         db->real_path = realpath(path, NULL); /* there is none on the tests' disk */
         configure(db, options, &superblock);
-        db->env.patient = patient;
         status = probe_allocation(db, options);
     }
     if (status == CASK_OK)
@@ -466,13 +465,13 @@ static int open_read_only(const char *path, const struct cask_options *options,
     held.last = &held.first;
     holding.log = hold_line;
     holding.log_context = &held;
-    status = open_once(path, &holding, true, ret_db, &recovering);
+    status = open_once(path, &holding, ret_db, &recovering);
     for (int i = 1;
          recovering && i < READ_ONLY_TRIES && (status == CASK_NOTFOUND || status == CASK_ECORRUPT);
          i++) {
         let_lines_go(&held, NULL);
         nanosleep(&pause, NULL);
-        status = open_once(path, &holding, i + 1 < READ_ONLY_TRIES, ret_db, &recovering);
+        status = open_once(path, &holding, ret_db, &recovering);
     }
     let_lines_go(&held, &reporter);
     pthread_mutex_destroy(&held.lock);
@@ -488,7 +487,7 @@ int store_open(const char *path, const struct cask_options *options, struct cask
 
     if (options->read_only)
         return open_read_only(path, options, ret_db);
-    status = open_once(path, options, false, ret_db, &recovering);
+    status = open_once(path, options, ret_db, &recovering);
     return status == CASK_NOTFOUND ? CASK_EBUSY : status;
 }
 
