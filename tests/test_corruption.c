@@ -568,8 +568,8 @@ static void sweep_all(struct sweep *sweep)
         const struct tree_file *file = &sweep->image->tree.files[i];
         uint8_t *bytes;
 
-        if (strcmp(file->name, "LOCK") == 0)
-            continue;
+        if (strcmp(file->name, "LOCK") == 0 || strcmp(file->name, "RESERVE") == 0)
+            continue; /* nobody reads what is in them */
         bytes = malloc(file->size + 1);
         CHECK(bytes, "out of memory");
         memcpy(bytes, file->bytes, file->size);
