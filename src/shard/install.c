@@ -102,11 +102,11 @@ int shard_finish_output(struct shard *shard, struct segment *output, struct hint
     if (status == CASK_OK)
         status = shard_checksum_segment(output, hint->length, &hint->data_checksum);
     output->sealed_checksum = hint->data_checksum;
-    if (status == CASK_OK) /* syncs the directory too, which names both files */
+    if (status == CASK_OK) { /* syncs the directory too, which names both files */
         status = hint_write(hint, shard->dir, &shard->config, shard->env->shard_bits);
-    if (status == CASK_ENOSPC) { /* a pity: the next open reads the segment instead */
-        output->hintless = true;
-        status = io_dir_sync(shard->dir);
+        output->hintless = status == CASK_ENOSPC;
+        if (output->hintless) /* a pity: the next open reads the segment instead */
+            status = io_dir_sync(shard->dir);
     }
     if (status == CASK_OK)
         segment_let_file_go(output, shard->config.read_mapped);
