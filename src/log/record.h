@@ -78,6 +78,20 @@ static inline size_t record_size(const struct record *record)
     return record_stored_size(record->key.size, record->value.size, record->expires_at_ms != 0);
 }
 
+static inline bool record_same_key(const struct record *a, const struct record *b)
+{
+    return a->key.size == b->key.size && bytes_equal(a->key.data, b->key.data, a->key.size);
+}
+
+/* What the counts of a segment note of its records: UINT64_MAX never expires, and a tombstone keeps
+ * no segment. */
+static inline uint64_t record_expiry_counted(enum record_type type, uint64_t expires_at_ms)
+{
+    if (type == RECORD_DELETE)
+        return 0;
+    return expires_at_ms == 0 ? UINT64_MAX : expires_at_ms;
+}
+
 /* Writes record to `to`, which has record_size() bytes. */
 void record_encode(const struct record *record, uint64_t place, uint8_t *to);
 

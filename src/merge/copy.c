@@ -140,13 +140,9 @@ static int make_outputs(struct merge *merge, struct survivor **order)
 
 static void count_copy(struct segment *output, const struct record *record)
 {
-    bool tombstone = record->type == RECORD_DELETE;
-
     segment_counts_note(&output->counts, record->sequence,
-                        tombstone                    ? 0
-                        : record->expires_at_ms == 0 ? UINT64_MAX
-                                                     : record->expires_at_ms);
-    if (tombstone)
+                        record_expiry_counted(record->type, record->expires_at_ms));
+    if (record->type == RECORD_DELETE)
         output->counts.tombstone_bytes += record_size(record);
 }
 
@@ -225,7 +221,7 @@ int merge_copy(struct merge *merge)
         return CASK_ENOMEM;
     for (size_t i = 0; i < merge->survivor_count; i++)
         order[i] = &merge->survivors[i];
-    qsort(order, merge->survivor_count, sizeof *order, by_place);
+    qsort(order, merge->survivor_count, sizeof(struct survivor *), by_place);
     status = make_outputs(merge, order);
     if (status == CASK_OK)
         status = copy_all(merge, order);

@@ -138,7 +138,7 @@ static int collect_hiders(struct merge *merge, struct hiders *hiders)
 
     for (size_t i = 0; i < merge->survivor_count; i++)
         count += hides(&merge->survivors[i]);
-    hiders->items = malloc((count + 1) * sizeof *hiders->items);
+    hiders->items = malloc((count + 1) * sizeof(struct survivor *));
     hiders->needed = calloc(count + 1, sizeof *hiders->needed);
     if (!hiders->items || !hiders->needed)
         return CASK_ENOMEM;
@@ -150,7 +150,7 @@ static int collect_hiders(struct merge *merge, struct hiders *hiders)
         hiders->items[hiders->count++] = survivor;
         hiders->max_sequence = max_u64(hiders->max_sequence, survivor->sequence);
     }
-    qsort(hiders->items, hiders->count, sizeof *hiders->items, by_hash);
+    qsort(hiders->items, hiders->count, sizeof(struct survivor *), by_hash);
     return CASK_OK;
 }
 

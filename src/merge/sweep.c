@@ -96,9 +96,7 @@ static bool is_shadowed(struct sweep *sweep, const uint64_t *candidates, unsigne
             record_buffer_init(&buffer);
             shadowed = shard_read_at(sweep->shard, candidates[i], &buffer, &other) == CASK_OK &&
                        other.record.sequence > mine.record.sequence &&
-                       other.record.key.size == mine.record.key.size &&
-                       bytes_equal(other.record.key.data, mine.record.key.data,
-                                   mine.record.key.size);
+                       record_same_key(&other.record, &mine.record);
             record_buffer_release(&buffer);
         }
     }

@@ -169,8 +169,7 @@ static bool has_newer(struct shard *shard, const struct relocation *relocation)
 
         record_buffer_init(&buffer);
         newer = shard_read_unverified(shard, locations[i], &buffer, &other) == CASK_OK &&
-                other.record.key.size == mine.record.key.size &&
-                bytes_equal(other.record.key.data, mine.record.key.data, mine.record.key.size);
+                record_same_key(&other.record, &mine.record);
         record_buffer_release(&buffer);
     }
     record_buffer_release(&mine_buffer);

@@ -166,12 +166,29 @@ static int load_by_reading(struct recovery *recovery, struct segment *segment,
     return status;
 }
 
+/* A sealed segment that the runs do not know all of: by its hint, or by reading it. */
+static int load_sealed(struct recovery *recovery, struct segment *segment,
+                       const struct manifest_segment *listed)
+{
+    struct hint hint;
+    int status = usable_hint(recovery, listed, &hint);
+
+    if (status == CASK_OK) {
+        status = load_hint(&recovery->loader, segment, &hint);
+        recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
+        hint_release(&hint);
+    } else if (status == CASK_NOTFOUND) {
+        /* with neither data nor hint it was reported already */
+        status = segment->file ? load_by_reading(recovery, segment, listed) : CASK_OK;
+    }
+    return status;
+}
+
 static int read_sealed(struct recovery *recovery, struct segment *segment,
                        const struct manifest_segment *listed)
 {
     struct shard *shard = recovery->shard;
-    struct hint hint;
-    int status;
+    int status = CASK_OK;
 
     if (segment->file && segment_tail(segment) < listed->length)
         tell(shard, CASK_LOG_ERROR, listed->id, segment_tail(segment),
@@ -182,20 +199,8 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
     segment->in_manifest_sealed = true;
     segment->sealed_checksum = listed->checksum;
     segment->predecessor = listed->predecessor;
-    status = segment->covered + SEGMENT_SEAL_BYTES >= listed->length
-                 ? CASK_EEXIST /* in the runs, all of it */
-                 : usable_hint(recovery, listed, &hint);
-    if (status == CASK_EEXIST) {
-        status = CASK_OK;
-    } else if (status == CASK_OK) {
-        status = load_hint(&recovery->loader, segment, &hint);
-        recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
-        hint_release(&hint);
-    } else if (status == CASK_NOTFOUND && segment->file) {
-        status = load_by_reading(recovery, segment, listed);
-    } else if (status == CASK_NOTFOUND) {
-        status = CASK_OK; /* neither data nor hint: reported already */
-    }
+    if (segment->covered + SEGMENT_SEAL_BYTES < listed->length) /* else all of it is in the runs */
+        status = load_sealed(recovery, segment, listed);
     segment_let_file_go(segment, shard->config.read_mapped);
     return status;
 }
@@ -260,7 +265,7 @@ static void take_covered(struct recovery *recovery, struct segment *segment,
 static int open_runs(struct recovery *recovery)
 {
     struct shard *shard = recovery->shard;
-    int status = spill_open_runs(shard, &recovery->manifest, false);
+    int status = spill_open_runs(shard, &recovery->manifest);
 
     recovery->has_runs = status == CASK_OK;
     recovery->missed |= status != CASK_OK;

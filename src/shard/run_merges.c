@@ -91,17 +91,12 @@ static int note_dead(struct resolver *resolver, const struct proof *proof)
     return CASK_OK;
 }
 
-static bool same_key(const struct record *a, const struct record *b)
-{
-    return a->key.size == b->key.size && bytes_equal(a->key.data, b->key.data, a->key.size);
-}
-
 /* Whether another entry of the group is of the same key and newer. */
 static bool is_shadowed(const struct proof *proofs, size_t count, size_t at)
 {
     for (size_t i = 0; i < count; i++) {
         if (i == at || proofs[i].status != CASK_OK ||
-            !same_key(&proofs[i].found.record, &proofs[at].found.record))
+            !record_same_key(&proofs[i].found.record, &proofs[at].found.record))
             continue;
         if (proofs[i].found.record.sequence > proofs[at].found.record.sequence ||
             (proofs[i].found.record.sequence == proofs[at].found.record.sequence && i < at))
@@ -223,9 +218,8 @@ static int build_merged(struct resolver *resolver, struct run *const *runs, uint
     }
     run_merge_close(&merge);
     if (status == CASK_OK) {
-        struct run_config config = {.shard = shard->number};
+        struct run_config config = spill_run_config(shard);
 
-        memcpy(config.uuid, shard->config.uuid, sizeof config.uuid);
         status = spill_open_built(shard, &config, &summary, ret_run);
         if (status != CASK_OK)
             spill_remove_run(shard, summary.id);

@@ -280,14 +280,6 @@ static void take_back(struct shard *shard)
         shard_fail(shard, status, "taking back a failed write");
 }
 
-/* For the counts of a segment: tombstones never keep it. */
-static uint64_t expiry_of(const struct record *record)
-{
-    if (record->type == RECORD_DELETE)
-        return 0;
-    return record->expires_at_ms == 0 ? UINT64_MAX : record->expires_at_ms;
-}
-
 /* Appends one record, which is committed and counted, but in no index yet. */
 static int append(struct shard *shard, struct record *record, uint64_t *ret_offset)
 {
@@ -314,7 +306,8 @@ static int append(struct shard *shard, struct record *record, uint64_t *ret_offs
     shard->counts.written_bytes += size;
     shard->counts.live_bytes += size;
     shard->active->counts.live_bytes += size;
-    segment_counts_note(&shard->active->counts, record->sequence, expiry_of(record));
+    segment_counts_note(&shard->active->counts, record->sequence,
+                        record_expiry_counted(record->type, record->expires_at_ms));
     return CASK_OK;
 }
 
@@ -639,9 +632,7 @@ void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const 
         const struct shard_op *op = &ops[order[i]];
 
         segment_counts_note(&active->counts, shard->next_sequence - count - 1 + i,
-                            op->type == RECORD_DELETE ? 0
-                            : op->expires_at_ms == 0  ? UINT64_MAX
-                                                      : op->expires_at_ms);
+                            record_expiry_counted(op->type, op->expires_at_ms));
         end_bytes -= record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
         publish_op(shard, op, offsets[i]);
     }

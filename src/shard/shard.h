@@ -264,7 +264,7 @@ CHECKED int spill_remove_orphans(struct shard *shard, const struct manifest *man
 
 /* Opens the runs that the manifest names. CASK_ECORRUPT: one is missing or damaged; none is open
  * then. */
-CHECKED int spill_open_runs(struct shard *shard, const struct manifest *manifest, bool validate);
+CHECKED int spill_open_runs(struct shard *shard, const struct manifest *manifest);
 
 /* Tells the log, and has the runs made anew by the next open. */
 void shard_distrust_runs(struct shard *shard);

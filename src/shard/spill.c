@@ -19,7 +19,7 @@
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-static struct run_config run_config_of(const struct shard *shard)
+struct run_config spill_run_config(const struct shard *shard)
 {
     struct run_config config = {.shard = shard->number};
 
@@ -43,9 +43,9 @@ static int open_index_dir(struct shard *shard, bool make)
     return status;
 }
 
-int spill_open_runs(struct shard *shard, const struct manifest *manifest, bool validate)
+int spill_open_runs(struct shard *shard, const struct manifest *manifest)
 {
-    struct run_config config = run_config_of(shard);
+    struct run_config config = spill_run_config(shard);
     struct run_list *list;
     int status = CASK_OK;
 
@@ -58,8 +58,7 @@ int spill_open_runs(struct shard *shard, const struct manifest *manifest, bool v
     status = open_index_dir(shard, false);
     while (status == CASK_OK && list->count < manifest->run_count) {
         const struct manifest_run *run = &manifest->runs[list->count];
-        struct run_open_options options = {.validate = validate ||
-                                                       run->bytes <= SPILL_ALWAYS_VALIDATED};
+        struct run_open_options options = {.validate = run->bytes <= SPILL_ALWAYS_VALIDATED};
 
         status = run_open(shard->index_dir, &config, run->id, run->bytes, run->checksum, options,
                           &shard->env->budget, &list->runs[list->count]);
@@ -187,7 +186,7 @@ static unsigned filter_bits_for(struct shard_env *env, uint64_t count, uint64_t 
 int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replaced_bytes,
                     struct run_build **ret_build)
 {
-    struct run_config config = run_config_of(shard);
+    struct run_config config = spill_run_config(shard);
     unsigned bits = filter_bits_for(shard->env, count, replaced_bytes);
     char name[SEGMENT_NAME_BYTES];
     char path[4096];
@@ -253,7 +252,7 @@ static int add_entries(const struct keydir *keydir, struct run_build *build)
 /* Builds a run of what is flushing and opens it. */
 static int build_run(struct shard *shard, const struct keydir *flushing, struct run **ret_run)
 {
-    struct run_config config = run_config_of(shard);
+    struct run_config config = spill_run_config(shard);
     struct run_summary summary;
     struct run_build *build = NULL;
     int status = spill_begin_run(shard, keydir_count(flushing), 0, &build);

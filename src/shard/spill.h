@@ -8,6 +8,8 @@
 #define SPILL_DIR "index"
 #define SPILL_ALWAYS_VALIDATED ((uint64_t)16 << 20) /* runs up to here, at every open */
 
+struct run_config spill_run_config(const struct shard *shard);
+
 /* Starts a run with as good a filter as the budget allows, once filters of replaced_bytes are
  * gone. */
 CHECKED int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replaced_bytes,

@@ -124,11 +124,6 @@ static int fetch_run(struct cask_iter *iter, struct shard *shard, struct run *ru
     return status == CASK_NOTFOUND ? CASK_OK : status;
 }
 
-static bool same_key(const struct record *a, const struct record *b)
-{
-    return a->key.size == b->key.size && bytes_equal(a->key.data, b->key.data, a->key.size);
-}
-
 /* Of two entries of one tag, marks the one that the other shadows, if they are of one key. What
  * cannot be read is met again by whoever comes to it. */
 static void compare(struct shard *shard, struct iter_entry *a, struct iter_entry *b)
@@ -142,7 +137,7 @@ static void compare(struct shard *shard, struct iter_entry *a, struct iter_entry
         b->shadowed = true;
     } else if (shard_read_at(shard, a->location, &buffers[0], &found[0]) == CASK_OK &&
                shard_read_at(shard, b->location, &buffers[1], &found[1]) == CASK_OK &&
-               same_key(&found[0].record, &found[1].record)) {
+               record_same_key(&found[0].record, &found[1].record)) {
         if (found[0].record.sequence > found[1].record.sequence)
             b->shadowed = true;
         else
