@@ -359,13 +359,14 @@ typedef int (*cask_progress_fn)(void *context, uint64_t done, uint64_t total);
  * CASK_ECORRUPT; the index is right whatever is returned. */
 CASK_API CASK_CHECKED int cask_flush_index(struct cask_db *db);
 
-/* Merges now, in the caller: rewrites every segment that holds dead records, whatever the merge
- * options say, and unlinks it. Puts, gets, views and iterators go on meanwhile, on this thread's
- * time; a view stays valid though its segment is unlinked. progress may be NULL. Needs room for the
- * live records of one group of segments at a time (about segment_bytes). Returns CASK_OK,
- * CASK_EREADONLY, CASK_ENOSPC, CASK_EIO, CASK_ENOMEM, CASK_EMFILE, CASK_ECORRUPT (a segment with
- * damage was left as it is), or CASK_EBUSY if progress stopped it: what was done by then stays
- * done, the rest is as it was. */
+/* Merges now, in the caller and, for the call's time, one thread for each further processor:
+ * rewrites every segment that holds dead records, whatever the merge options say, and unlinks it.
+ * Puts, gets, views and iterators go on meanwhile; a view stays valid though its segment is
+ * unlinked. progress may be NULL; it is called in the caller's thread alone. Needs room for the
+ * live records of one group of segments (about segment_bytes) at a time for each thread. Returns
+ * CASK_OK, CASK_EREADONLY, CASK_ENOSPC, CASK_EIO, CASK_ENOMEM, CASK_EMFILE, CASK_ECORRUPT (a
+ * segment with damage was left as it is), or CASK_EBUSY if progress stopped it: what was done by
+ * then stays done, the rest is as it was. */
 CASK_API CASK_CHECKED int cask_merge(struct cask_db *db, cask_progress_fn progress, void *context);
 
 /* Reads every byte of the store as it was when the call began: segments and hints against their

@@ -95,7 +95,7 @@ static struct shared *shared_start(pthread_t *readers)
     assert_non_null(shared);
     memset(shared, 0, sizeof *shared);
     shared->budget.limit_bytes = (uint64_t)1 << 30;
-    assert_ok(index_init(&shared->index, 64 << 20, &shared->budget));
+    assert_ok(index_init(&shared->index, 64 << 20, &shared->budget, 0, 1));
     for (uint32_t i = 0; i < STABLE; i++) {
         assert_ok(keydir_reserve(index_keydir(&shared->index), 1));
         assert_ok(keydir_insert(index_keydir(&shared->index), tag_of(i), location_of(i, 0)));

@@ -16,7 +16,7 @@ static struct bench *bench_start(void)
     bench->budget.limit_bytes = (uint64_t)16 << 20;
     bench->index = aligned_alloc(64, align_up(sizeof *bench->index, 64));
     assert_non_null(bench->index);
-    assert_ok(index_init(bench->index, 16 << 20, &bench->budget));
+    assert_ok(index_init(bench->index, 16 << 20, &bench->budget, 0, 1));
     return bench;
 }
 

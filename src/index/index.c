@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 
-int index_init(struct index *index, size_t reserve_bytes, struct budget *budget)
+int index_init(struct index *index, size_t reserve_bytes, struct budget *budget, uint32_t shard,
+               uint32_t shard_count)
 {
     int status;
 
@@ -11,7 +12,11 @@ int index_init(struct index *index, size_t reserve_bytes, struct budget *budget)
     atomic_init(&index->flushing, NULL);
     atomic_init(&index->runs, NULL);
     status = keydir_init(&index->keydirs[0], reserve_bytes, budget);
-    return status == CASK_OK ? keydir_init(&index->keydirs[1], reserve_bytes, budget) : status;
+    if (status == CASK_OK)
+        status = keydir_init(&index->keydirs[1], reserve_bytes, budget);
+    for (unsigned i = 0; i < 2; i++)
+        keydir_set_phase(&index->keydirs[i], shard, shard_count);
+    return status;
 }
 
 void index_release(struct index *index)

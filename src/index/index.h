@@ -46,7 +46,8 @@ struct index {
     uint32_t stage_tags[INDEX_STAGE];    /* the writer's own */
 };
 
-CHECKED int index_init(struct index *index, size_t reserve_bytes, struct budget *budget);
+CHECKED int index_init(struct index *index, size_t reserve_bytes, struct budget *budget,
+                       uint32_t shard, uint32_t shard_count);
 void index_release(struct index *index);
 
 static inline struct keydir *index_keydir(const struct index *index)

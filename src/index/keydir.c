@@ -59,6 +59,11 @@ int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budg
     return CASK_OK;
 }
 
+void keydir_set_phase(struct keydir *keydir, uint32_t number, uint32_t of)
+{
+    keydir->phase = (uint32_t)((uint64_t)number * KEYDIR_PHASES / of);
+}
+
 void keydir_release(struct keydir *keydir)
 {
     if (!keydir->buckets)
@@ -154,10 +159,20 @@ int keydir_start_table(struct keydir *keydir, uint64_t size)
     return status;
 }
 
-/* Homes that hold count entries without growing soon. */
 uint64_t keydir_homes_for(uint64_t count)
 {
     return count * 100 / ((uint64_t)SLOTS * (GROW_AT_PERCENT - 4)) + 1;
+}
+
+uint64_t keydir_size_from(const struct keydir *keydir, uint64_t homes)
+{
+    uint64_t size = STAGGER_FROM + STAGGER_FROM * 2 * keydir->phase / (5 * KEYDIR_PHASES);
+
+    if (homes <= STAGGER_FROM)
+        return homes;
+    while (size < homes)
+        size += size * 2 / 5;
+    return size;
 }
 
 /* ---- finding --------------------------------------------------------------------------------- */
@@ -190,6 +205,17 @@ void keydir_prefetch(const struct keydir *keydir, uint32_t tag)
 
     if (home_seen(keydir, tag, &home))
         __builtin_prefetch(&keydir->buckets[home]);
+}
+
+void keydir_prefetch_passed(const struct keydir *keydir, uint32_t tag)
+{
+    uint64_t home;
+
+    if (load(&keydir->size) == 0)
+        return;
+    home = home_now(keydir, tag);
+    if (state_passed(bucket_state(&keydir->buckets[home])) != 0)
+        __builtin_prefetch(&keydir->buckets[home + 1]);
 }
 
 /* Where the entry lies, from its home on; UINT64_MAX if nowhere. */

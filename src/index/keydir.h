@@ -8,7 +8,7 @@
  *  1. An entry is a hint: every location found is proved by the key in the log.
  *  2. One writer at a time (the shard's lock); readers take no lock. A bucket is read whole under
  *     its version number.
- *  3. The table never moves. It grows in place by about a quarter, from its end to its start, a few
+ *  3. The table never moves. It grows in place by two fifths, from its end to its start, a few
  *     buckets per insert: buckets whose old home is at or above `cursor` have moved. An entry is at
  *     its new place before the cursor says so, and leaves its old place after.
  *  4. A reader that finds nothing looks again if the table has moved on under it.
@@ -48,12 +48,17 @@ struct keydir {
     _Atomic uint64_t fresh_end;
     uint64_t homes_due;             /* to be moved, of a growth under way */
     _Atomic uint64_t settled_bytes; /* committed when the last growth was over */
+    uint32_t phase;                 /* see keydir_set_phase() */
     struct budget *budget;
     _Atomic uint64_t count;
 };
 
 CHECKED int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budget);
 void keydir_release(struct keydir *keydir);
+
+/* Number `number` of so many alike, which are to grow one after the other instead of all at once:
+ * their sizes lie between those that another one has before and after its growth. */
+void keydir_set_phase(struct keydir *keydir, uint32_t number, uint32_t of);
 
 /* Makes it as it was when it was new, memory and budget given back. No reader may be in it. */
 void keydir_empty(struct keydir *keydir);
@@ -103,6 +108,10 @@ static inline uint32_t keydir_generation(const struct keydir *keydir)
 
 /* Brings the bucket of tag into the cache. Any thread. */
 void keydir_prefetch(const struct keydir *keydir, uint32_t tag);
+
+/* The same for the bucket behind it, where entries of the first have been passed on there. The
+ * writer's. */
+void keydir_prefetch_passed(const struct keydir *keydir, uint32_t tag);
 
 /* All entries with tags from `from` on up to some tag, in no order: *ret_next is the first tag not
  * covered, 2^32 at the end. Returns how many, at most room; *ret_next == from says that room is too

@@ -9,9 +9,14 @@
 #define KEYDIR_PAGE_BYTES 4096u
 #define BUCKETS_PER_PAGE (KEYDIR_PAGE_BYTES / BUCKET_BYTES)
 
-/* Growth starts at 86 % and moves 4 old buckets per insert, so that it is over before 91 %. */
-#define GROW_AT_PERCENT 86u
+/* Growth starts at 83 % and moves 4 old buckets per insert, so that it is over before 88 %. */
+#define GROW_AT_PERCENT 83u
 #define FULL_AT_PERCENT 95u
+
+/* Sizes of large tables: from STAGGER_FROM on, which the phase makes up to two fifths more, each is
+ * two fifths larger than the one before. */
+#define KEYDIR_PHASES 65536u
+#define STAGGER_FROM ((uint64_t)1024)
 
 static inline uint64_t home_in(uint64_t size, uint32_t tag)
 {
@@ -50,6 +55,9 @@ uint64_t keydir_fill_page(uint64_t size);
 
 /* Homes that hold count entries without growing soon. */
 uint64_t keydir_homes_for(uint64_t count);
+
+/* The size of a table of the keydir's that has so many homes at least. */
+uint64_t keydir_size_from(const struct keydir *keydir, uint64_t homes);
 
 /* The first table of a keydir that has none. */
 CHECKED int keydir_start_table(struct keydir *keydir, uint64_t size);

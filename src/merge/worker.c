@@ -5,52 +5,60 @@
 #include "base/thread.h"
 
 #define LOOK_AGAIN_S 20 /* for the hour at which merges may begin */
+#define HANDS 2u
 
 void worker_init(struct worker *worker, struct shard *shard, struct merge_control *control)
 {
     worker->shard = shard;
     worker->control = control;
+    worker->hands[0] = (struct worker_hand){
+        .worker = worker, .kinds = SHARD_WORK_AHEAD, .wanted = &shard->ahead_wanted};
+    worker->hands[1] = (struct worker_hand){
+        .worker = worker, .kinds = ~(unsigned)SHARD_WORK_AHEAD, .wanted = &shard->work_wanted};
     atomic_init(&worker->started, false);
 }
 
 /* Waits to be woken, or for a while where merges wait for their hour. Under work_lock. */
-static void doze(struct shard *shard, bool *awaits_hour)
+static void doze(const struct worker_hand *hand, bool *awaits_hour)
 {
+    struct shard *shard = hand->worker->shard;
     struct timespec until;
 
     if (!*awaits_hour) {
-        pthread_cond_wait(&shard->work_wanted, &shard->work_lock);
+        pthread_cond_wait(hand->wanted, &shard->work_lock);
         return;
     }
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += LOOK_AGAIN_S;
-    if (pthread_cond_timedwait(&shard->work_wanted, &shard->work_lock, &until) != 0) {
+    if (pthread_cond_timedwait(hand->wanted, &shard->work_lock, &until) != 0) {
         *awaits_hour = false;
         atomic_fetch_or(&shard->work, (unsigned)SHARD_WORK_MERGE);
     }
 }
 
 /* The work due, taken off the list; 0 when the thread is to end. */
-static unsigned wait_for_work(struct shard *shard, bool *awaits_hour)
+static unsigned wait_for_work(const struct worker_hand *hand, bool *awaits_hour)
 {
+    struct shard *shard = hand->worker->shard;
     unsigned work = 0;
 
     pthread_mutex_lock(&shard->work_lock);
-    while (!shard->stopping && shard_work_due(shard) == 0)
-        doze(shard, awaits_hour);
+    while (!shard->stopping && (shard_work_due(shard) & hand->kinds) == 0)
+        doze(hand, awaits_hour);
     if (!shard->stopping)
-        work = atomic_exchange(&shard->work, 0);
+        work = atomic_fetch_and(&shard->work, ~hand->kinds) & hand->kinds;
     pthread_mutex_unlock(&shard->work_lock);
     return work;
 }
 
 static void *run(void *argument)
 {
-    struct worker *worker = argument;
+    struct worker_hand *hand = argument;
+    struct worker *worker = hand->worker;
     bool awaits_hour = false;
     unsigned work;
 
-    while ((work = wait_for_work(worker->shard, &awaits_hour)) != 0) {
+    while ((work = wait_for_work(hand, &awaits_hour)) != 0) {
         shard_do_work(worker->shard, work);
         if (work & SHARD_WORK_MERGE)
             awaits_hour = merge_automatically(worker->control, worker->shard);
@@ -60,11 +68,16 @@ static void *run(void *argument)
 
 int worker_start(struct worker *worker)
 {
-    int status;
+    int status = CASK_OK;
 
-    if (atomic_load(&worker->started))
-        return CASK_OK;
-    status = thread_start(&worker->thread, run, worker);
+    for (unsigned i = 0; status == CASK_OK && i < HANDS; i++) {
+        struct worker_hand *hand = &worker->hands[i];
+
+        if (hand->started)
+            continue;
+        status = thread_start(&hand->thread, run, hand);
+        hand->started = status == CASK_OK;
+    }
     if (status == CASK_OK)
         atomic_store(&worker->started, true);
     return status;
@@ -72,12 +85,17 @@ int worker_start(struct worker *worker)
 
 void worker_stop(struct worker *worker)
 {
-    if (!worker->shard || !atomic_load(&worker->started))
+    if (!worker->hands[0].started && !worker->hands[1].started)
         return;
     pthread_mutex_lock(&worker->shard->work_lock);
     worker->shard->stopping = true;
-    pthread_cond_signal(&worker->shard->work_wanted);
+    for (unsigned i = 0; i < HANDS; i++)
+        pthread_cond_signal(worker->hands[i].wanted);
     pthread_mutex_unlock(&worker->shard->work_lock);
-    pthread_join(worker->thread, NULL);
+    for (unsigned i = 0; i < HANDS; i++) {
+        if (worker->hands[i].started)
+            pthread_join(worker->hands[i].thread, NULL);
+        worker->hands[i].started = false;
+    }
     atomic_store(&worker->started, false);
 }

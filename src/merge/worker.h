@@ -1,5 +1,6 @@
-/* The thread that does a shard's background work. It starts when there is work for the first time
- * and then waits for more until it is stopped. */
+/* The threads that do a shard's background work: one what writers will soon want (blocks, memory),
+ * one the rest, which syncs files and takes longer. They start when there is work for the first
+ * time and then wait for more until they are stopped. */
 #ifndef CASKADE_WORKER_H
 #define CASKADE_WORKER_H
 
@@ -7,19 +8,30 @@
 
 #include "merge/control.h"
 
+struct worker;
+
+struct worker_hand {
+    struct worker *worker;
+    unsigned kinds; /* of enum shard_work */
+    pthread_cond_t *wanted;
+    pthread_t thread;
+    bool started;
+};
+
 struct worker {
     struct shard *shard;
     struct merge_control *control;
-    pthread_t thread;
-    _Atomic bool started;
+    struct worker_hand hands[2];
+    _Atomic bool started; /* all of it */
 };
 
+/* shard has its locks already. */
 void worker_init(struct worker *worker, struct shard *shard, struct merge_control *control);
 
-/* Starts the thread unless it runs. One caller at a time. CASK_ENOMEM if no thread can be had. */
+/* Starts what does not run yet. One caller at a time. CASK_ENOMEM if a thread cannot be had. */
 CHECKED int worker_start(struct worker *worker);
 
-/* Waits for the work in hand, leaves the rest, ends the thread. */
+/* Waits for the work in hand, leaves the rest, ends the threads. */
 void worker_stop(struct worker *worker);
 
 #endif

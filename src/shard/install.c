@@ -236,6 +236,8 @@ static void relocate(struct shard *shard, const struct relocation *relocation)
 void shard_relocate(struct shard *shard, const struct relocation *relocations, size_t count)
 {
     for (size_t at = 0; at < count; at += AT_ONCE) {
+        for (size_t i = at; i < count && i < at + AT_ONCE; i++)
+            keydir_prefetch(index_keydir(&shard->index), relocations[i].tag);
         pthread_mutex_lock(&shard->lock);
         for (size_t i = at; i < count && i < at + AT_ONCE; i++)
             relocate(shard, &relocations[i]);
@@ -285,19 +287,19 @@ void shard_retire(struct shard *shard, struct segment **inputs, size_t count)
     shard_reap(shard);
 }
 
-/* Under seal_lock, so that nobody gets blocks meanwhile, and the lock, so that nobody uses them. */
+/* Under ahead_lock, so that nobody gets blocks meanwhile, and the lock, so that nobody uses them. */
 int shard_give_back(struct shard *shard)
 {
     int status = CASK_OK;
 
-    pthread_mutex_lock(&shard->seal_lock);
+    pthread_mutex_lock(&shard->ahead_lock);
     pthread_mutex_lock(&shard->lock);
     if (shard->active)
         status = segment_give_back(shard->active);
     if (status == CASK_OK && shard->next)
         status = segment_give_back(shard->next);
     pthread_mutex_unlock(&shard->lock);
-    pthread_mutex_unlock(&shard->seal_lock);
+    pthread_mutex_unlock(&shard->ahead_lock);
     return status;
 }
 

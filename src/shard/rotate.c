@@ -145,12 +145,21 @@ bool shard_write_otherwise(struct shard *shard)
     return changed;
 }
 
+/* The first segments of the shards differ in size, so that keys spread evenly over the shards do not
+ * make all of them go on to their next segment, and seal the last, at the same time. */
+static uint64_t usual_capacity(const struct shard *shard, uint64_t predecessor)
+{
+    uint64_t usual = shard->config.segment_bytes;
+
+    return predecessor != 0 ? usual : usual - usual / 2 * shard->number / shard->config.shard_count;
+}
+
 static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
                   struct segment **ret_segment)
 {
     uint64_t wanted = SEGMENT_HEADER_BYTES + size + SEGMENT_SEAL_BYTES;
     uint64_t headroom = min_u64(SEGMENT_HEADROOM_MAX, wanted / 15 + 1);
-    uint64_t capacity = max_u64(shard->config.segment_bytes, wanted + headroom);
+    uint64_t capacity = max_u64(usual_capacity(shard, predecessor), wanted + headroom);
     int status = segment_create(shard->dir, &shard->config, shard->next_segment++, predecessor,
                                 capacity, ret_segment);
 

@@ -20,7 +20,8 @@ void shard_ask_for_work(struct shard *shard, enum shard_work work)
         return;
     pthread_mutex_lock(&shard->work_lock);
     atomic_fetch_or(&shard->work, (unsigned)work);
-    pthread_cond_signal(&shard->work_wanted);
+    pthread_cond_signal((unsigned)work & SHARD_WORK_AHEAD ? &shard->ahead_wanted
+                                                          : &shard->work_wanted);
     pthread_mutex_unlock(&shard->work_lock);
 }
 
@@ -152,7 +153,9 @@ static int trim(struct shard *shard, struct segment *segment)
     int status;
 
     shard_hold_syncs(shard);
+    pthread_mutex_lock(&shard->ahead_lock);
     status = segment_trim(segment);
+    pthread_mutex_unlock(&shard->ahead_lock);
     shard_allow_syncs(shard);
     return status;
 }
@@ -249,14 +252,14 @@ int shard_seal_waiting(struct shard *shard, bool in_background)
 }
 
 /* Blocks and memory for the active segment, so that a put neither waits for the one nor clears the
- * other. Under seal_lock, which keeps the file from being trimmed meanwhile. */
+ * other. Under ahead_lock, which keeps the file from being cut meanwhile. */
 static void extend(struct shard *shard)
 {
     struct segment *active;
     uint64_t allocated = 0;
     bool wanted;
 
-    pthread_mutex_lock(&shard->seal_lock);
+    pthread_mutex_lock(&shard->ahead_lock);
     pthread_mutex_lock(&shard->lock);
     active = shard->active;
     wanted = active && segment_wants_blocks(active);
@@ -269,18 +272,18 @@ static void extend(struct shard *shard)
         active->allocated = max_u64(active->allocated, allocated);
         pthread_mutex_unlock(&shard->lock);
     }
-    pthread_mutex_unlock(&shard->seal_lock);
+    pthread_mutex_unlock(&shard->ahead_lock);
 }
 
-/* Under seal_lock, which keeps a flush from emptying it meanwhile. */
+/* Under ahead_lock, which keeps a flush from emptying it meanwhile. */
 static void tend_keydir(struct shard *shard, unsigned work)
 {
-    pthread_mutex_lock(&shard->seal_lock);
+    pthread_mutex_lock(&shard->ahead_lock);
     if (work & SHARD_WORK_POPULATE)
         keydir_populate(index_keydir(&shard->index));
     if (work & SHARD_WORK_COLLAPSE)
         keydir_use_huge_pages(index_keydir(&shard->index));
-    pthread_mutex_unlock(&shard->seal_lock);
+    pthread_mutex_unlock(&shard->ahead_lock);
 }
 
 void shard_do_work(struct shard *shard, unsigned work)

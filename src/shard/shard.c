@@ -26,6 +26,8 @@ static int init_locks(struct shard *shard)
     if (failed == 0)
         failed = pthread_mutex_init(&shard->seal_lock, NULL);
     if (failed == 0)
+        failed = pthread_mutex_init(&shard->ahead_lock, NULL);
+    if (failed == 0)
         failed = pthread_mutex_init(&shard->merge_lock, NULL);
     if (failed == 0)
         failed = pthread_mutex_init(&shard->sync_lock, NULL);
@@ -35,6 +37,8 @@ static int init_locks(struct shard *shard)
         failed = pthread_cond_init(&shard->sync_done, NULL);
     if (failed == 0)
         failed = pthread_cond_init(&shard->work_wanted, NULL);
+    if (failed == 0)
+        failed = pthread_cond_init(&shard->ahead_wanted, NULL);
     return failed == 0 ? CASK_OK : CASK_ENOMEM;
 }
 
@@ -56,7 +60,8 @@ int shard_init(struct shard *shard, struct shard_env *env, uint32_t number,
     segments_init(&shard->segments);
     status = init_locks(shard);
     if (status == CASK_OK)
-        status = index_init(&shard->index, env->keydir_reserve_bytes, &env->budget);
+        status = index_init(&shard->index, env->keydir_reserve_bytes, &env->budget, number,
+                            config->shard_count);
     return status;
 }
 
@@ -78,11 +83,13 @@ void shard_release(struct shard *shard)
     pthread_mutex_destroy(&shard->lock);
     pthread_mutex_destroy(&shard->manifest_lock);
     pthread_mutex_destroy(&shard->seal_lock);
+    pthread_mutex_destroy(&shard->ahead_lock);
     pthread_mutex_destroy(&shard->merge_lock);
     pthread_mutex_destroy(&shard->sync_lock);
     pthread_mutex_destroy(&shard->work_lock);
     pthread_cond_destroy(&shard->sync_done);
     pthread_cond_destroy(&shard->work_wanted);
+    pthread_cond_destroy(&shard->ahead_wanted);
     shard->env = NULL;
 }
 
@@ -187,8 +194,6 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     bool same = false;
     int fresh_status;
 
-    if (found == 0)
-        return keydir_insert(keydir, entry.tag, entry.location);
     record_buffer_init(&fresh_buffer);
     record_buffer_init(&old_buffer);
     fresh_status = read_for_key(shard, entry.location, &fresh_buffer, &fresh);
@@ -221,25 +226,61 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     return same ? CASK_OK : keydir_insert(keydir, entry.tag, entry.location);
 }
 
-/* Starts all misses of a drain that can overlap: those on buckets, then those on old records. */
-static void prefetch_staged(const struct shard *shard)
+/* Starts all misses of a drain that can overlap: those on buckets, those on the buckets behind, then
+ * those on old records. Returns a bit for each entry whose tag is new to the keydir. */
+static uint32_t prefetch_staged(const struct shard *shard)
 {
     const struct index *index = &shard->index;
+    const struct keydir *keydir = index_keydir(index);
     unsigned offset_bits = shard->config.offset_bits;
     uint32_t staged = index_staged(index);
+    uint32_t fresh = 0;
 
     for (uint32_t i = 0; i < staged; i++)
-        keydir_prefetch(index_keydir(index), index_staged_at(index, i).tag);
+        keydir_prefetch(keydir, index_staged_at(index, i).tag);
+    for (uint32_t i = 0; i < staged; i++)
+        keydir_prefetch_passed(keydir, index_staged_at(index, i).tag);
     for (uint32_t i = 0; i < staged; i++) {
         struct segment *segment;
         uint64_t location;
 
-        if (keydir_find(index_keydir(index), index_staged_at(index, i).tag, &location, 1) == 0)
+        if (keydir_find(keydir, index_staged_at(index, i).tag, &location, 1) == 0) {
+            fresh |= UINT32_C(1) << i;
             continue;
+        }
         segment = segments_get(&shard->segments, location_segment(location, offset_bits));
         if (segment)
             segment_prefetch_key(segment, location_offset(location, offset_bits));
     }
+    return fresh;
+}
+
+/* Whether an earlier entry of the stage has the tag of entry i. */
+static bool repeats_tag(const struct index *index, uint32_t i)
+{
+    bool repeats = false;
+
+    for (uint32_t j = 0; j < i; j++)
+        repeats |= index->stage_tags[j] == index->stage_tags[i];
+    return repeats;
+}
+
+static int settle_staged(struct shard *shard)
+{
+    struct index *index = &shard->index;
+    uint32_t staged = index_staged(index);
+    uint32_t fresh = prefetch_staged(shard);
+    int status = CASK_OK;
+
+    for (uint32_t i = 0; status == CASK_OK && i < staged; i++) {
+        struct keydir_entry entry = index_staged_at(index, i);
+
+        if ((fresh >> i & 1) != 0 && !repeats_tag(index, i))
+            status = keydir_insert(index_keydir(index), entry.tag, entry.location);
+        else
+            status = settle(shard, entry);
+    }
+    return status;
 }
 
 /* Entries that were settled before a failure stay staged as well; settling them again does
@@ -255,9 +296,7 @@ int shard_drain(struct shard *shard)
     if (status == CASK_ENOMEM && keydir_count(index_keydir(index)) > 0)
         status = CASK_OK;
     if (status == CASK_OK)
-        prefetch_staged(shard);
-    for (uint32_t i = 0; status == CASK_OK && i < staged; i++)
-        status = settle(shard, index_staged_at(index, i));
+        status = settle_staged(shard);
     if (status == CASK_OK)
         index_clear_stage(index);
     if (shard->counts.dead_bytes > shard->merge_above)

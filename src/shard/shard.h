@@ -11,7 +11,7 @@
  *  6. A write is durable when `synced` has reached its position and the same holds for the shards
  *     that it depends on (batches across shards).
  *
- * Lock order: merge_lock, seal_lock, manifest_lock, lock; locks of several shards in ascending
+ * Lock order: merge_lock, seal_lock, manifest_lock, ahead_lock, lock; locks of several shards in ascending
  * order of shards; sync_lock and work_lock are leaves. No file is read, written or synced under
  * `lock`, but for the append itself, the blocks it needs, and old records that a drain or a delete
  * proves.
@@ -59,7 +59,9 @@ enum shard_work {
     SHARD_WORK_EXTEND = 8,
     SHARD_WORK_POPULATE = 16,
     SHARD_WORK_MERGE = 32, /* the merge layer's */
-    SHARD_WORK_FLUSH = 64
+    SHARD_WORK_FLUSH = 64,
+    /* What a writer will soon want, and what must not wait for the rest, which syncs files. */
+    SHARD_WORK_AHEAD = SHARD_WORK_COLLAPSE | SHARD_WORK_EXTEND | SHARD_WORK_POPULATE
 };
 
 struct shard_counts {
@@ -123,6 +125,7 @@ struct shard {
     unsigned sealing_count;
     pthread_mutex_t merge_lock; /* one merge, flush or verification at a time; before seal_lock */
     pthread_mutex_t seal_lock;  /* one sealer at a time; before manifest_lock */
+    pthread_mutex_t ahead_lock; /* keeps files from being cut and keydirs from being emptied */
     uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
 
     pthread_mutex_t manifest_lock;
@@ -137,7 +140,8 @@ struct shard {
 
     pthread_mutex_t work_lock;
     pthread_cond_t work_wanted;
-    _Atomic unsigned work; /* of enum shard_work */
+    pthread_cond_t ahead_wanted; /* the same for SHARD_WORK_AHEAD */
+    _Atomic unsigned work;       /* of enum shard_work */
     bool stopping;
 };
 

@@ -393,9 +393,9 @@ static int install_flush(struct shard *shard, struct run *run, bool loading)
     if (status == CASK_OK) {
         index_hide_flushed(&shard->index);
         epoch_synchronize(&shard->env->epoch);
-        pthread_mutex_lock(&shard->seal_lock); /* the worker may be bringing its memory in */
+        pthread_mutex_lock(&shard->ahead_lock); /* its memory may just be brought in */
         keydir_empty(flushed);
-        pthread_mutex_unlock(&shard->seal_lock);
+        pthread_mutex_unlock(&shard->ahead_lock);
     }
     free(list);
     return status;

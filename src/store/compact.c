@@ -1,47 +1,108 @@
+/* Merging all shards on request, a few at a time. */
 #include "store/compact.h"
 
+#include <pthread.h>
+
+#include "store/crew.h"
+
 struct compaction {
+    struct cask_db *db;
     cask_progress_fn progress;
     void *context;
+    pthread_t caller; /* whom alone progress is told */
+    pthread_mutex_t lock;
     uint64_t done;
-    uint64_t bound; /* what may be reported within the shard at hand */
+    uint64_t total;
+    bool stopped;
+    _Atomic bool damaged;
+};
+
+/* One shard's part: what it tells of stays within it. */
+struct part {
+    struct compaction *compaction;
+    uint64_t done;
     uint64_t total;
 };
+
+static bool is_stopped(struct compaction *compaction, uint64_t *ret_done)
+{
+    bool stopped;
+
+    pthread_mutex_lock(&compaction->lock);
+    stopped = compaction->stopped;
+    *ret_done = compaction->done;
+    pthread_mutex_unlock(&compaction->lock);
+    return stopped;
+}
+
+static void add_done(struct part *part, uint64_t bytes)
+{
+    bytes = min_u64(bytes, part->total - part->done);
+    part->done += bytes;
+    pthread_mutex_lock(&part->compaction->lock);
+    part->compaction->done += bytes;
+    pthread_mutex_unlock(&part->compaction->lock);
+}
 
 /* Copies are told of as they are read and as they are written; hints come on top. */
 static int pace(void *context, uint64_t bytes)
 {
-    struct compaction *compaction = context;
+    struct part *part = context;
+    struct compaction *compaction = part->compaction;
+    uint64_t done;
 
-    compaction->done = max_u64(compaction->done,
-                               min_u64(compaction->done + bytes, compaction->bound));
-    if (compaction->progress &&
-        compaction->progress(compaction->context, compaction->done, compaction->total) != 0)
+    add_done(part, bytes);
+    if (is_stopped(compaction, &done))
         return CASK_EBUSY;
-    return CASK_OK;
+    if (!compaction->progress || !pthread_equal(pthread_self(), compaction->caller) ||
+        compaction->progress(compaction->context, min_u64(done, compaction->total),
+                             compaction->total) == 0)
+        return CASK_OK;
+    pthread_mutex_lock(&compaction->lock);
+    compaction->stopped = true;
+    pthread_mutex_unlock(&compaction->lock);
+    return CASK_EBUSY;
+}
+
+/* Damage in one shard does not keep the others back; any other failure does. */
+static int compact_shard(void *context, uint32_t number)
+{
+    struct compaction *compaction = context;
+    struct shard *shard = &compaction->db->shards[number];
+    struct part part = {.compaction = compaction, .total = merge_all_bytes(shard)};
+    struct merge_pace merge_pace = {pace, &part};
+    uint64_t done;
+    int status;
+
+    if (is_stopped(compaction, &done))
+        return CASK_OK; /* whoever stopped it has told why */
+    status = merge_all(shard, &merge_pace);
+    if (status == CASK_OK || status == CASK_ECORRUPT) {
+        if (status == CASK_ECORRUPT)
+            atomic_store(&compaction->damaged, true);
+        return pace(&part, part.total);
+    }
+    pthread_mutex_lock(&compaction->lock);
+    compaction->stopped = true;
+    pthread_mutex_unlock(&compaction->lock);
+    return status;
 }
 
 int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
 {
-    struct compaction compaction = {.progress = progress, .context = context};
-    struct merge_pace merge_pace = {pace, &compaction};
-    uint64_t done = 0;
-    int damaged = CASK_OK;
-    int status = CASK_OK;
+    struct compaction compaction = {
+        .db = db, .progress = progress, .context = context, .caller = pthread_self()};
+    int status;
 
+    if (pthread_mutex_init(&compaction.lock, NULL) != 0)
+        return CASK_ENOMEM;
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         compaction.total += merge_all_bytes(&db->shards[i]);
-    for (uint32_t i = 0; status == CASK_OK && i < db->env.shard_count; i++) {
-        done = min_u64(done + merge_all_bytes(&db->shards[i]), compaction.total);
-        compaction.bound = done;
-        status = merge_all(&db->shards[i], &merge_pace);
-        if (status == CASK_ECORRUPT) { /* damage in one shard does not keep the others back */
-            damaged = status;
-            status = CASK_OK;
-        }
-        compaction.done = max_u64(compaction.done, done);
-        if (status == CASK_OK)
-            status = pace(&compaction, 0);
-    }
-    return status == CASK_OK ? damaged : status;
+    status = crew_do(db->env.shard_count, compact_shard, &compaction);
+    if (status == CASK_OK && compaction.stopped)
+        status = CASK_EBUSY;
+    if (status == CASK_OK && progress && progress(context, compaction.total, compaction.total) != 0)
+        status = CASK_EBUSY;
+    pthread_mutex_destroy(&compaction.lock);
+    return status == CASK_OK && atomic_load(&compaction.damaged) ? CASK_ECORRUPT : status;
 }

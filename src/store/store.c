@@ -6,6 +6,7 @@
 #include "base/pages.h"
 #include "base/thread.h"
 #include "shard/recover.h"
+#include "store/crew.h"
 
 #define PROBE_BYTES 4096u
 #define RESERVE_BYTES ((uint64_t)256 << 10) /* of the disk, for merging when it is full */
@@ -187,68 +188,30 @@ static int make_shards(struct cask_db *db, const struct cask_options *options)
 
 /* ---- all shards at once ---------------------------------------------------------------------- */
 
-/* Work on all shards, handed out one by one to a few threads. */
-struct crew {
+struct opening {
     struct cask_db *db;
     struct recovery *recoveries;
-    int (*step)(struct crew *crew, uint32_t shard);
-    _Atomic uint32_t next;
-    _Atomic int status;
 };
 
-static void *crew_run(void *argument)
+static int step_read(void *context, uint32_t i)
 {
-    struct crew *crew = argument;
+    struct opening *opening = context;
 
-    for (;;) {
-        uint32_t i = atomic_fetch_add(&crew->next, 1);
-        int none = CASK_OK;
-        int status;
-
-        if (i >= crew->db->env.shard_count)
-            return NULL;
-        status = crew->step(crew, i);
-        if (status != CASK_OK)
-            atomic_compare_exchange_strong(&crew->status, &none, status);
-    }
+    return recover_read(&opening->db->shards[i], &opening->recoveries[i]);
 }
 
-#define CREW_MAX 16u
-
-/* The caller is one of the crew; where no more threads can be had it does all the work. */
-static int crew_do(struct crew *crew, int (*step)(struct crew *crew, uint32_t shard))
+static int step_apply(void *context, uint32_t i)
 {
-    pthread_t threads[CREW_MAX];
-    unsigned wanted = thread_processors();
-    unsigned started = 0;
+    struct opening *opening = context;
 
-    if (wanted > crew->db->env.shard_count)
-        wanted = crew->db->env.shard_count;
-    crew->step = step;
-    atomic_store(&crew->next, 0);
-    atomic_store(&crew->status, CASK_OK);
-    while (started + 1 < wanted && started < CREW_MAX &&
-           thread_start(&threads[started], crew_run, crew) == CASK_OK)
-        started++;
-    crew_run(crew);
-    while (started > 0)
-        pthread_join(threads[--started], NULL);
-    return atomic_load(&crew->status);
+    return recover_apply(&opening->recoveries[i]);
 }
 
-static int step_read(struct crew *crew, uint32_t i)
+static int step_close(void *context, uint32_t i)
 {
-    return recover_read(&crew->db->shards[i], &crew->recoveries[i]);
-}
+    struct cask_db *db = context;
 
-static int step_apply(struct crew *crew, uint32_t i)
-{
-    return recover_apply(&crew->recoveries[i]);
-}
-
-static int step_close(struct crew *crew, uint32_t i)
-{
-    return shard_close(&crew->db->shards[i]);
+    return shard_close(&db->shards[i]);
 }
 
 static void note_batches(struct cask_db *db, const struct recovery *recovery)
@@ -263,21 +226,21 @@ static void note_batches(struct cask_db *db, const struct recovery *recovery)
 static int recover(struct cask_db *db)
 {
     uint32_t count = db->env.shard_count;
-    struct crew crew = {.db = db, .recoveries = calloc(count, sizeof *crew.recoveries)};
+    struct opening opening = {db, calloc(count, sizeof *opening.recoveries)};
     int status;
 
-    if (!crew.recoveries)
+    if (!opening.recoveries)
         return CASK_ENOMEM;
-    status = crew_do(&crew, step_read);
+    status = crew_do(count, step_read, &opening);
     if (status == CASK_OK) {
         for (uint32_t i = 0; i < count; i++)
-            note_batches(db, &crew.recoveries[i]);
-        recover_resolve(crew.recoveries, count);
-        status = crew_do(&crew, step_apply);
+            note_batches(db, &opening.recoveries[i]);
+        recover_resolve(opening.recoveries, count);
+        status = crew_do(count, step_apply, &opening);
     }
     for (uint32_t i = 0; i < count; i++)
-        recover_release(&crew.recoveries[i]);
-    free(crew.recoveries);
+        recover_release(&opening.recoveries[i]);
+    free(opening.recoveries);
     for (uint32_t i = 0; status == CASK_OK && i < count; i++)
         merge_arm(&db->merging, &db->shards[i]);
     return status;
@@ -493,11 +456,10 @@ int store_open(const char *path, const struct cask_options *options, struct cask
 
 int store_close(struct cask_db *db)
 {
-    struct crew crew = {.db = db};
     int status;
 
     stop_threads(db);
-    status = crew_do(&crew, step_close);
+    status = crew_do(db->env.shard_count, step_close, db);
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         status = status_first(status, atomic_load(&db->shards[i].failed));
     release(db);
