@@ -255,7 +255,7 @@ static void test_a_segment_that_never_reached_the_disk_is_forgotten(void **state
         struct rig *rig = rig_of_small_segments(unit_modes[0]);
 
         put_keys(rig, 0, 5);
-        assert_ok(shard_prepare(only(rig), 0));
+        assert_ok(shard_prepare(only(rig), 0, PREPARE_FOR_WRITES));
         rig_abandon(rig);
         if (how == 0)
             tree_remove(rig_path(rig, 0, "2.data"));

@@ -150,7 +150,7 @@ static void test_a_next_segment_that_is_too_small_is_passed_over(void **state)
     memset(large, 'x', 1000);
     large[1000] = '\0';
     assert_ok(rig_put(rig, "key", "value"));
-    assert_ok(shard_prepare(only(rig), 0));
+    assert_ok(shard_prepare(only(rig), 0, PREPARE_FOR_WRITES));
     assert_int_equal(only(rig)->next->id, 2);
     assert_ok(rig_put(rig, "large", large));
     assert_int_equal(only(rig)->active->id, 3);
@@ -170,11 +170,11 @@ static void test_preparing_twice_makes_one_segment(void **state)
 
     (void)state;
     assert_ok(rig_put(rig, "key", "value"));
-    assert_ok(shard_prepare(only(rig), 0));
+    assert_ok(shard_prepare(only(rig), 0, PREPARE_FOR_WRITES));
     next = only(rig)->next;
     assert_non_null(next);
     assert_int_equal(segment_tail(next), SEGMENT_HEADER_BYTES);
-    assert_ok(shard_prepare(only(rig), 0));
+    assert_ok(shard_prepare(only(rig), 0, PREPARE_FOR_WRITES));
     assert_ptr_equal(only(rig)->next, next);
     assert_int_equal(only(rig)->segments.count, 2);
     rig_close(rig);
@@ -214,7 +214,7 @@ static void test_ids_are_never_used_twice(void **state)
     for (int round = 0; round < 10; round++) {
         fill_active(rig);
         fill_active(rig);
-        assert_ok(shard_prepare(only(rig), 0));
+        assert_ok(shard_prepare(only(rig), 0, PREPARE_FOR_WRITES));
         assert_true(only(rig)->next->id > last);
         last = only(rig)->next->id;
         if (round % 2)

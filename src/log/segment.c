@@ -109,9 +109,8 @@ static uint64_t allocation_for(const struct segment *segment, uint64_t end)
     return min_u64(target, segment->capacity);
 }
 
-static int allocate_to(struct segment *segment, uint64_t end)
+static int allocate_to(struct segment *segment, uint64_t end, uint64_t target)
 {
-    uint64_t target = allocation_for(segment, end);
     int status = io_allocate(segment->file, target);
 
     /* A disk too full for the step ahead may have room for what is needed now. */
@@ -143,7 +142,17 @@ int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom)
 {
     uint64_t end = segment->pending + size + segment_reserve(segment, keep_headroom);
 
-    return end <= segment->allocated ? CASK_OK : allocate_to(segment, end);
+    if (segment_has_blocks(segment, size, keep_headroom))
+        return CASK_OK;
+    return allocate_to(segment, end, allocation_for(segment, end));
+}
+
+int segment_ensure_exactly(struct segment *segment, uint64_t size, bool keep_headroom)
+{
+    uint64_t end = segment->pending + size + segment_reserve(segment, keep_headroom);
+
+    return segment_has_blocks(segment, size, keep_headroom) ? CASK_OK
+                                                            : allocate_to(segment, end, end);
 }
 
 /* Maps for writing where that is the mode, else for reading where that is; or not at all. */

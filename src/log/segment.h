@@ -184,9 +184,18 @@ static inline bool segment_has_room(const struct segment *segment, uint64_t size
            (end <= segment->reach || segment->pending == SEGMENT_HEADER_BYTES);
 }
 
-/* Gets blocks for `size` more bytes and what is kept free. CASK_ENOSPC and the like change
- * nothing. */
+static inline bool segment_has_blocks(const struct segment *segment, uint64_t size,
+                                      bool keep_headroom)
+{
+    return segment->pending + size + segment_reserve(segment, keep_headroom) <= segment->allocated;
+}
+
+/* Gets blocks for `size` more bytes and what is kept free, and some ahead. CASK_ENOSPC and the like
+ * change nothing. */
 CHECKED int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom);
+
+/* The same with none ahead. */
+CHECKED int segment_ensure_exactly(struct segment *segment, uint64_t size, bool keep_headroom);
 
 /* Asks for the lines that the next records go to: whoever cleared the page has them. */
 static inline void segment_prefetch_tail(const struct segment *segment)

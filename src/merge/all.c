@@ -1,4 +1,13 @@
-/* Merging everything that has dead records in it, on request. */
+/* Merging everything that has dead records in it, on request; on a full disk, out of the reserve.
+ *
+ * Why that frees a full disk:
+ *  1. A merge of one segment ends with no more blocks than it began with, and needs, meanwhile, a
+ *     copy of what lives in it and a manifest: the reserve has room for both.
+ *  2. Nothing else takes blocks while the reserve is in use, or not had in full again, but a new
+ *     active segment with the headroom for deletes, when the old one has used its own up. What that
+ *     takes is freed with the tombstones that the old headroom held.
+ *  3. Those that hide dead records go last: then nothing is left of these.
+ */
 #include <stdlib.h>
 
 #include "merge/control.h"
@@ -67,7 +76,7 @@ static void order_by_age(const struct survey *survey, size_t *order)
     }
 }
 
-static int seal_everything(struct shard *shard)
+static int seal_everything(struct shard *shard, enum preparing why)
 {
     bool dead;
     int status = CASK_OK;
@@ -77,7 +86,7 @@ static int seal_everything(struct shard *shard)
     dead = shard->active && shard->active->counts.dead_bytes > 0;
     pthread_mutex_unlock(&shard->lock);
     if (status == CASK_OK && dead)
-        status = shard_leave_active(shard);
+        status = shard_leave_active(shard, why);
     return status == CASK_OK ? shard_seal_waiting(shard, false) : status;
 }
 
@@ -103,47 +112,93 @@ static int merge_group(struct shard *shard, struct segment **inputs, size_t coun
     }
 }
 
-/* The segment with the fewest live bytes of those that are worth it; each is taken once, and what
+uint64_t merge_bytes_in_segments(struct shard *shard)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&shard->lock);
+    bytes = shard->counts.live_bytes + shard->counts.dead_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return bytes;
+}
+
+/* In need tombstones are a gain too, but only when what they may hide has been merged. */
+static bool is_worth_it_in_need(const struct plan_segment *figures, bool for_tombstones,
+                                uint64_t now_ms)
+{
+    uint64_t dead = figures->dead_bytes - (for_tombstones ? 0 : figures->tombstone_bytes);
+
+    return figures->mergeable && (dead > 0 || figures->last_expiry <= now_ms);
+}
+
+/* At worst. */
+static uint64_t bytes_to_copy(const struct plan_segment *figures)
+{
+    return figures->live_bytes + figures->tombstone_bytes;
+}
+
+/* The segment that needs the least room of those that are worth it; each is taken once, and what
  * became of it, which has a higher id, not at all. */
-static size_t cheapest(const struct survey *survey, uint64_t end_id)
+static size_t cheapest(const struct survey *survey, bool for_tombstones, uint64_t end_id)
 {
     uint64_t now_ms = io_clock_ms();
     size_t found = survey->count;
 
     for (size_t i = 0; i < survey->count; i++)
-        if (survey->segments[i]->id < end_id && is_worth_it(&survey->figures[i], now_ms) &&
+        if (survey->segments[i]->id < end_id &&
+            is_worth_it_in_need(&survey->figures[i], for_tombstones, now_ms) &&
             (found == survey->count ||
-             survey->figures[i].live_bytes < survey->figures[found].live_bytes))
+             bytes_to_copy(&survey->figures[i]) < bytes_to_copy(&survey->figures[found])))
             found = i;
     return found;
 }
 
-/* On a disk that is nearly full: first gives back what was had ahead, then merges one segment at a
- * time, the one that needs the least room first, as long as that goes. */
-static int merge_one_by_one(struct shard *shard, const struct merge_pace *pace)
+static int merge_cheapest(struct shard *shard, bool for_tombstones, uint64_t end_id,
+                          const struct merge_pace *pace, bool *ret_none)
 {
-    int status = shard_give_back(shard);
+    struct survey survey;
+    size_t at;
+    int status = survey_make(shard, &survey);
+
+    if (status != CASK_OK)
+        return status;
+    at = cheapest(&survey, for_tombstones, end_id);
+    *ret_none = at == survey.count;
+    if (!*ret_none) {
+        struct segment *segment = survey.segments[at];
+
+        status = merge_group(shard, &survey.segments[at], 1, pace);
+        if (status == CASK_ECORRUPT) /* else it is left alone from now on */
+            *ret_none = !segment->unmergeable;
+    }
+    survey_release(&survey);
+    return status;
+}
+
+/* One segment at a time, as long as that goes; or until the reserve is had again, which it sets
+ * *has_room for. */
+static int merge_one_by_one(struct shard *shard, const struct merge_pace *pace, bool for_tombstones,
+                            bool *has_room)
+{
+    uint64_t before = merge_bytes_in_segments(shard);
+    int status = CASK_OK;
+    int damaged = CASK_OK;
+    bool none = false;
     uint64_t end_id;
 
     pthread_mutex_lock(&shard->manifest_lock);
     end_id = shard->next_segment;
     pthread_mutex_unlock(&shard->manifest_lock);
-    while (status == CASK_OK) {
-        struct survey survey;
-        size_t at;
-
-        status = survey_make(shard, &survey);
-        if (status != CASK_OK)
-            return status;
-        at = cheapest(&survey, end_id);
-        if (at == survey.count) {
-            survey_release(&survey);
-            return CASK_OK;
+    while (status == CASK_OK && !none && !*has_room) {
+        status = merge_cheapest(shard, for_tombstones, end_id, pace, &none);
+        if (status == CASK_ECORRUPT) {
+            damaged = status;
+            status = CASK_OK;
         }
-        status = merge_group(shard, &survey.segments[at], 1, pace);
-        survey_release(&survey);
+        if (!for_tombstones && merge_bytes_in_segments(shard) < before)
+            *has_room = reserve_get_back(&shard->env->reserve);
     }
-    return status;
+    return status == CASK_OK ? damaged : status;
 }
 
 static int merge_groups(struct shard *shard, const struct survey *survey,
@@ -194,36 +249,62 @@ static int merge_sealed(struct shard *shard, const struct merge_pace *pace)
     return status == CASK_OK ? before : status;
 }
 
-static uint64_t freed_so_far(struct shard *shard)
+/* What is not sealed for want of room is left out for now. */
+static int merge_what_fits(struct shard *shard, const struct merge_pace *pace, bool *has_room)
 {
-    uint64_t freed;
+    int sealed = shard_give_back(shard);
+    int status;
 
-    pthread_mutex_lock(&shard->lock);
-    freed = shard->merge_counts.freed_bytes;
-    pthread_mutex_unlock(&shard->lock);
-    return freed;
+    if (sealed == CASK_OK)
+        sealed = seal_everything(shard, PREPARE_IN_NEED);
+    if (sealed == CASK_OK)
+        sealed = shard_make_headroom(shard);
+    if (sealed != CASK_OK && sealed != CASK_ENOSPC)
+        return sealed;
+    status = merge_one_by_one(shard, pace, false, has_room);
+    if (!*has_room && (status == CASK_OK || status == CASK_ENOSPC))
+        status = status_first(status, merge_one_by_one(shard, pace, true, has_room));
+    return *has_room ? status : status_first(status, sealed);
 }
 
-/* With the disk full: what is kept for that is used, and what it frees, until all is done or
- * no more can be freed. */
-static int merge_in_need(struct shard *shard, const struct merge_pace *pace)
+int merge_in_need(struct shard *shard, const struct merge_pace *pace, bool *ret_has_room)
 {
-    int status = CASK_ENOSPC;
-    bool freed = true;
+    uint64_t before;
+    int status;
 
+    *ret_has_room = false;
     reserve_use(&shard->env->reserve);
-    while (status == CASK_ENOSPC && freed) {
-        uint64_t before = freed_so_far(shard);
-        int sealed = seal_everything(shard);
-
-        status = sealed == CASK_OK || sealed == CASK_ENOSPC ? merge_one_by_one(shard, pace)
-                                                            : sealed;
-        if (status == CASK_OK)
-            status = sealed;
-        freed = freed_so_far(shard) > before;
-    }
+    do {
+        before = merge_bytes_in_segments(shard);
+        status = merge_what_fits(shard, pace, ret_has_room);
+    } while (status == CASK_ENOSPC && merge_bytes_in_segments(shard) < before);
     reserve_leave(&shard->env->reserve);
     return status;
+}
+
+static int merge_as_usual(struct shard *shard, const struct merge_pace *pace)
+{
+    int status = seal_everything(shard, PREPARE_FOR_WRITES);
+
+    return status == CASK_OK ? merge_sealed(shard, pace) : status;
+}
+
+/* With room again the rest is merged as usual, until there is none: each turn leaves less to do.
+ * What was merged one by one is in small pieces, which are joined in the end if that goes. */
+static int merge_with_little_room(struct shard *shard, const struct merge_pace *pace)
+{
+    uint64_t before;
+    bool has_room;
+    int status;
+
+    do {
+        before = merge_bytes_in_segments(shard);
+        status = merge_in_need(shard, pace, &has_room);
+        if (status != CASK_OK || reserve_is_short(&shard->env->reserve))
+            return status;
+        status = merge_as_usual(shard, pace);
+    } while (status == CASK_ENOSPC && merge_bytes_in_segments(shard) < before);
+    return status == CASK_ENOSPC && !has_room ? CASK_OK : status;
 }
 
 int merge_all(struct shard *shard, const struct merge_pace *pace)
@@ -238,11 +319,10 @@ int merge_all(struct shard *shard, const struct merge_pace *pace)
     pthread_mutex_unlock(&shard->manifest_lock);
     status = atomic_load(&shard->failed);
     if (status == CASK_OK && exists)
-        status = seal_everything(shard);
-    if (status == CASK_OK && exists)
-        status = merge_sealed(shard, pace);
-    if (status == CASK_ENOSPC)
-        status = merge_in_need(shard, pace);
+        status = merge_as_usual(shard, pace);
+    if (exists &&
+        (status == CASK_ENOSPC || (status == CASK_OK && reserve_is_short(&shard->env->reserve))))
+        status = merge_with_little_room(shard, pace);
     shard_reap(shard);
     pthread_mutex_unlock(&shard->merge_lock);
     return status;

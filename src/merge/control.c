@@ -216,40 +216,32 @@ static int pace_background(void *context, uint64_t bytes)
     return is_stopping(shard) ? CASK_EBUSY : CASK_OK;
 }
 
-static size_t chosen(const struct survey *survey, bool drops_only, struct segment **ret_inputs)
+static size_t chosen(const struct survey *survey, struct segment **ret_inputs)
 {
     size_t count = 0;
 
     for (size_t i = 0; i < survey->count; i++)
-        if (survey->choices[i] == PLAN_DROP || (survey->choices[i] == PLAN_MERGE && !drops_only))
+        if (survey->choices[i] == PLAN_DROP || survey->choices[i] == PLAN_MERGE)
             ret_inputs[count++] = survey->segments[i];
     return count;
 }
 
-/* With too little room for copies, what is wholly dead can go all the same. */
 static int merge_chosen(struct shard *shard, const struct survey *survey, uint64_t output_bytes,
                         const struct merge_pace *pace)
 {
     struct segment **inputs = malloc((survey->count + 1) * sizeof(struct segment *));
-    size_t all;
-    size_t dropped;
+    uint64_t before = survey->live_bytes + survey->dead_bytes;
+    bool has_room;
     int status;
 
     if (!inputs)
         return CASK_ENOMEM;
-    all = chosen(survey, false, inputs);
-    status = merge_segments(shard, inputs, all, output_bytes, pace);
-    if (status == CASK_ENOSPC) {
-        reserve_use(&shard->env->reserve);
-        if (shard_give_back(shard) == CASK_OK)
-            status = merge_segments(shard, inputs, all, output_bytes, pace);
-        dropped = chosen(survey, true, inputs);
-        if (status == CASK_ENOSPC && dropped > 0 && dropped < all)
-            status = merge_segments(shard, inputs, dropped, output_bytes, pace);
-        reserve_leave(&shard->env->reserve);
-    }
+    status = merge_segments(shard, inputs, chosen(survey, inputs), output_bytes, pace);
     free(inputs);
-    return status;
+    if (status != CASK_ENOSPC)
+        return status;
+    status = merge_in_need(shard, pace, &has_room);
+    return status == CASK_OK && merge_bytes_in_segments(shard) >= before ? CASK_ENOSPC : status;
 }
 
 static void tell(struct shard *shard, int status)

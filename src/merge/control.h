@@ -48,6 +48,14 @@ bool merge_is_within(unsigned from_hour, unsigned until_hour, unsigned hour);
 /* Merges everything that has dead records in it, in the caller. */
 CHECKED int merge_all(struct shard *shard, const struct merge_pace *pace);
 
+/* The same when the disk is full, a segment at a time, with the room of the reserve, until all is
+ * done, or something is and there is room: then *ret_has_room is set, and more may be left to do.
+ * Under the shard's merge_lock. */
+CHECKED int merge_in_need(struct shard *shard, const struct merge_pace *pace, bool *ret_has_room);
+
+/* Bytes of all records of the shard, dead and alive. */
+uint64_t merge_bytes_in_segments(struct shard *shard);
+
 /* Bytes of segments that merge_all() would read, and those that are due by the settings. */
 uint64_t merge_all_bytes(struct shard *shard);
 uint64_t merge_debt(struct merge_control *control, struct shard *shard);

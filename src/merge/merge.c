@@ -19,8 +19,7 @@ void merge_leave_alone(struct merge *merge, struct segment *input)
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* The hint of an input, made anew from its bytes where the file is missing or damaged. */
-static int read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint)
+int merge_read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint)
 {
     struct shard *shard = merge->shard;
     uint64_t length = segment_tail(input);
@@ -60,7 +59,7 @@ static int read_hints(struct merge *merge)
     if (!merge->hints)
         return CASK_ENOMEM;
     for (size_t i = 0; status == CASK_OK && i < merge->input_count; i++) {
-        status = read_hint(merge, merge->inputs[i], &merge->hints[i]);
+        status = merge_read_hint(merge, merge->inputs[i], &merge->hints[i]);
         merge->read_bytes += merge->hints[i].file_bytes;
     }
     return status;
@@ -144,6 +143,26 @@ static void note_tombstones(struct merge *merge)
     pthread_mutex_unlock(&shard->lock);
 }
 
+static bool all_have_hints(const struct merge *merge)
+{
+    for (size_t i = 0; i < merge->input_count; i++)
+        if (merge->inputs[i]->hintless)
+            return false;
+    return true;
+}
+
+/* Those that found no room before the inputs were gone: they are no larger than the inputs' own. */
+static void write_late_hints(struct merge *merge)
+{
+    struct shard *shard = merge->shard;
+
+    for (size_t i = 0; i < merge->output_count; i++)
+        if (merge->outputs[i]->hintless)
+            merge->outputs[i]->hintless = hint_write(&merge->output_hints[i], shard->dir,
+                                                     &shard->config,
+                                                     shard->env->shard_bits) != CASK_OK;
+}
+
 /* From the installation on there is no way back: what may fail comes before it. */
 static int run(struct merge *merge)
 {
@@ -196,9 +215,13 @@ int merge_segments(struct shard *shard, struct segment **inputs, size_t input_co
     int status = run(&merge);
 
     if (status == CASK_OK) {
+        bool had_hints = all_have_hints(&merge);
+
         note_tombstones(&merge);
         shard_relocate(shard, merge.relocations, merge.relocation_count);
         shard_retire(shard, inputs, input_count);
+        if (had_hints)
+            write_late_hints(&merge);
     } else {
         for (size_t i = 0; i < merge.output_count; i++)
             shard_discard_output(shard, merge.outputs[i]);

@@ -55,6 +55,10 @@ static inline struct hint_entry hint_entry_of(const struct hint *hint, uint64_t 
 /* Marks an input in which damage was met. */
 void merge_leave_alone(struct merge *merge, struct segment *input);
 
+/* The hint of a sealed segment, made anew from its bytes where the file is missing or damaged.
+ * CASK_ECORRUPT: they are damaged as well. */
+CHECKED int merge_read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint);
+
 CHECKED int merge_pause(struct merge *merge, uint64_t bytes);
 
 /* sift.c: fills in the survivors, by sweeps of hints and index in the order of tags. */

@@ -178,23 +178,22 @@ static void all_are_needed(struct hiders *hiders, uint64_t from_sequence)
 }
 
 /* Marks the tombstones that hide a record of a segment outside the merge. */
-static int try_against(struct merge *merge, struct hiders *hiders, const struct segment *other)
+static int try_against(struct merge *merge, struct hiders *hiders, struct segment *other)
 {
-    struct shard *shard = merge->shard;
     struct hint hint;
     int status;
 
-    if (!other->in_manifest_sealed) {
+    if (!other->in_manifest_sealed || other->unmergeable) {
         all_are_needed(hiders, other->counts.min_sequence);
         return CASK_OK;
     }
-    status = hint_read(shard->dir, &shard->config, other->id, &hint);
+    status = merge_read_hint(merge, other, &hint);
     if (status != CASK_OK) { /* what it holds is not known */
         all_are_needed(hiders, other->counts.min_sequence);
         return status == CASK_ENOMEM ? status : CASK_OK;
     }
     for (uint64_t i = 0; i < hint.count; i++) {
-        struct hint_entry entry = hint_entry_at(&hint, i);
+        struct hint_entry entry = hint_entry_of(&hint, i);
 
         for (size_t at = first_with(hiders, entry.hash);
              at < hiders->count && hiders->items[at]->hash == entry.hash; at++)

@@ -103,7 +103,7 @@ int shard_finish_output(struct shard *shard, struct segment *output, struct hint
         status = shard_checksum_segment(output, hint->length, &hint->data_checksum);
     output->sealed_checksum = hint->data_checksum;
     if (status == CASK_OK) { /* syncs the directory too, which names both files */
-        status = hint_write(hint, shard->dir, &shard->config, shard->env->shard_bits);
+        status = shard_write_hint(shard, hint);
         output->hintless = status == CASK_ENOSPC;
         if (output->hintless) /* a pity: the next open reads the segment instead */
             status = io_dir_sync(shard->dir);
@@ -303,16 +303,33 @@ int shard_give_back(struct shard *shard)
     return status;
 }
 
-int shard_leave_active(struct shard *shard)
+int shard_leave_active(struct shard *shard, enum preparing why)
 {
-    int status = shard_prepare(shard, 0);
+    int status = shard_prepare(shard, 0, why);
 
     if (status != CASK_OK)
-        return status;
+        return status == CASK_EBUSY ? CASK_ENOSPC : status;
     pthread_mutex_lock(&shard->lock);
     if (shard->active && shard->next && shard->active->pending > SEGMENT_HEADER_BYTES &&
         shard->active->counts.records > 0)
         status = shard_move_on(shard);
     pthread_mutex_unlock(&shard->lock);
     return status;
+}
+
+int shard_make_headroom(struct shard *shard)
+{
+    bool leave = false;
+    int status = CASK_OK;
+
+    pthread_mutex_lock(&shard->seal_lock); /* no blocks are given back meanwhile */
+    pthread_mutex_lock(&shard->lock);
+    if (shard->active && segment_has_room(shard->active, 0, true) &&
+        shard->active->pending < shard->rotate_above)
+        status = segment_ensure_exactly(shard->active, 0, true);
+    else
+        leave = shard->active != NULL;
+    pthread_mutex_unlock(&shard->lock);
+    pthread_mutex_unlock(&shard->seal_lock);
+    return leave ? shard_leave_active(shard, PREPARE_IN_NEED) : status;
 }

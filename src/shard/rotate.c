@@ -5,6 +5,12 @@
 #include <stdlib.h>
 
 #define SEALING_MAX 16u
+#define WAITS_FOR_RESERVE 3u
+#define RESERVE_FROM ((uint64_t)4 << 20)   /* smaller stores, of few segments, have no reserve */
+#define RESERVE_BASE ((uint64_t)32 << 10)  /* for manifests, and what files are rounded up by */
+#define RESERVE_COPY ((uint64_t)256 << 10) /* at least, or a segment, if that is smaller */
+#define RESERVE_PART 64u                   /* of the store, to begin with */
+#define LISTED_TWICE 256u                  /* bytes of a segment in two manifests, and more */
 
 /* ---- the manifest ---------------------------------------------------------------------------- */
 
@@ -170,19 +176,66 @@ static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
     return status;
 }
 
+/* What is to be kept for merging on a full disk: a next segment with its headroom, the manifests,
+ * and the copy of a segment. It grows with the store, in steps, until that is a whole one. Shards
+ * are all of about the same size. Under the lock. */
+static uint64_t wanted_reserve(const struct shard *shard)
+{
+    uint64_t segment = shard->config.segment_bytes;
+    uint64_t store = (shard->counts.live_bytes + shard->counts.dead_bytes) *
+                     shard->env->shard_count;
+    uint64_t copy = RESERVE_COPY;
+    uint64_t listed = LISTED_TWICE;
+
+    if (store < min_u64(RESERVE_FROM, 2 * segment))
+        return 0;
+    while (copy < store / RESERVE_PART)
+        copy *= 2;
+    while (listed < shard->segments.count * (uint64_t)LISTED_TWICE)
+        listed *= 2;
+    return RESERVE_BASE + min_u64(SEGMENT_HEADROOM_MAX, segment / 16) + listed +
+           min_u64(copy, segment);
+}
+
+/* Its blocks come out of the reserve where a merge in need asks for it; no more than it must have
+ * then. */
+static int create_with_room(struct shard *shard, uint64_t size, uint64_t predecessor,
+                            enum preparing why, struct segment **ret_segment)
+{
+    struct reserve *reserve = &shard->env->reserve;
+    uint64_t wanted;
+    int status;
+
+    if (why == PREPARE_IN_NEED) {
+        status = create(shard, size, predecessor, ret_segment);
+        if (status != CASK_OK)
+            return status;
+        status = segment_give_back(*ret_segment);
+        if (status != CASK_OK)
+            discard(shard, *ret_segment);
+        return status;
+    }
+    pthread_mutex_lock(&shard->lock);
+    wanted = wanted_reserve(shard);
+    pthread_mutex_unlock(&shard->lock);
+    status = reserve_enter(reserve, wanted);
+    if (status != CASK_OK)
+        return status;
+    status = create(shard, size, predecessor, ret_segment);
+    reserve_exit(reserve);
+    return status;
+}
+
 /* Under manifest_lock. The id is used up even by a failure. */
-static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor)
+static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor, enum preparing why)
 {
     struct segment *segment;
     int status = make_dir(shard);
 
-    if (predecessor != 0)
-        reserve_have(&shard->env->reserve);
-
     if (status == CASK_OK && shard->next_segment > location_segment_max(shard->config.offset_bits))
         status = CASK_ENOTSUP;
     if (status == CASK_OK)
-        status = create(shard, size, predecessor, &segment);
+        status = create_with_room(shard, size, predecessor, why, &segment);
     if (status != CASK_OK)
         return status;
     pthread_mutex_lock(&shard->lock);
@@ -204,7 +257,7 @@ static int prepare(struct shard *shard, uint64_t size, uint64_t predecessor)
     return status;
 }
 
-int shard_prepare(struct shard *shard, uint64_t size)
+int shard_prepare(struct shard *shard, uint64_t size, enum preparing why)
 {
     uint64_t predecessor;
     bool needed;
@@ -216,7 +269,7 @@ int shard_prepare(struct shard *shard, uint64_t size)
     predecessor = shard->active ? shard->active->id : shard->segments.last_id;
     pthread_mutex_unlock(&shard->lock);
     if (needed)
-        status = prepare(shard, size, predecessor);
+        status = prepare(shard, size, predecessor, why);
     pthread_mutex_unlock(&shard->manifest_lock);
     return status;
 }
@@ -301,9 +354,27 @@ static void help_sealing(struct shard *shard)
     (void)status; /* told to the log; the segments stay in line */
 }
 
+/* Blocks for the record and what is kept free behind it: had here, not when it is appended, since
+ * the reserve comes first. */
+static int ensure_blocks(struct shard *shard, uint64_t size, bool keep_headroom)
+{
+    struct reserve *reserve = &shard->env->reserve;
+    int status;
+
+    if (segment_has_blocks(shard->active, size, keep_headroom))
+        return CASK_OK;
+    status = reserve_enter(reserve, wanted_reserve(shard));
+    if (status != CASK_OK)
+        return status;
+    status = segment_ensure(shard->active, size, keep_headroom);
+    reserve_exit(reserve);
+    return status;
+}
+
 int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
 {
     bool keep_headroom = type != RECORD_DELETE;
+    unsigned waits = 0;
 
     help_sealing(shard);
     for (;;) {
@@ -312,18 +383,25 @@ int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
         if (status != CASK_OK)
             return status;
         if (shard->active && segment_has_room(shard->active, size, keep_headroom) &&
-            shard->active->pending < shard->rotate_above)
-            return CASK_OK;
-        if (shard->next) {
+            shard->active->pending < shard->rotate_above) {
+            status = ensure_blocks(shard, size, keep_headroom);
+            if (status != CASK_EBUSY)
+                return status;
+        } else if (shard->next) {
             status = shard_move_on(shard);
-        } else if (type != RECORD_DELETE && reserve_is_used(&shard->env->reserve)) {
-            return CASK_ENOSPC; /* a merge is freeing the disk */
         } else {
             pthread_mutex_unlock(&shard->lock);
-            status = shard_prepare(shard, size);
+            status = shard_prepare(shard, size, PREPARE_FOR_WRITES);
             pthread_mutex_lock(&shard->lock);
         }
-        if (status != CASK_OK)
+        if (status == CASK_EBUSY) { /* a merge is freeing the disk */
+            if (++waits > WAITS_FOR_RESERVE)
+                return CASK_ENOSPC;
+            pthread_mutex_unlock(&shard->lock);
+            reserve_wait(&shard->env->reserve);
+            pthread_mutex_lock(&shard->lock);
+        } else if (status != CASK_OK) {
             return status;
+        }
     }
 }

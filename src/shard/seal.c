@@ -81,6 +81,18 @@ static int take_over_hint(struct shard *shard, const struct segment *segment, st
     return status;
 }
 
+/* A hint is a convenience: on a full disk it takes no room that merging needs. */
+int shard_write_hint(struct shard *shard, struct hint *hint)
+{
+    int status = reserve_enter(&shard->env->reserve, 0);
+
+    if (status != CASK_OK)
+        return CASK_ENOSPC;
+    status = hint_write(hint, shard->dir, &shard->config, shard->env->shard_bits);
+    reserve_exit(&shard->env->reserve);
+    return status;
+}
+
 /* Writes the hint of a segment that is durable as far as its tail, and returns the checksum of its
  * bytes. A segment with damage gets none: then every open reads it, and says so. */
 static int write_hint(struct shard *shard, struct segment *segment, uint64_t *ret_checksum,
@@ -109,7 +121,9 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
         hint.data_checksum = *ret_checksum;
         hint.max_sequence = max_u64(hint.max_sequence, tail.max_sequence);
         if (status == CASK_OK)
-            status = hint_write(&hint, shard->dir, &shard->config, shard->env->shard_bits);
+            status = segment->sealed
+                         ? shard_write_hint(shard, &hint)
+                         : hint_write(&hint, shard->dir, &shard->config, shard->env->shard_bits);
         if (status == CASK_ENOSPC && segment->sealed) {
             warn(shard, segment->id, status, "writing the hint");
             segment->hintless = true;
@@ -266,8 +280,9 @@ static void extend(struct shard *shard)
     if (wanted)
         allocated = active->allocated;
     pthread_mutex_unlock(&shard->lock);
-    if (wanted) {
+    if (wanted && reserve_enter(&shard->env->reserve, 0) == CASK_OK) {
         allocated = segment_extend(active, allocated);
+        reserve_exit(&shard->env->reserve);
         pthread_mutex_lock(&shard->lock);
         active->allocated = max_u64(active->allocated, allocated);
         pthread_mutex_unlock(&shard->lock);
@@ -286,6 +301,19 @@ static void tend_keydir(struct shard *shard, unsigned work)
     pthread_mutex_unlock(&shard->ahead_lock);
 }
 
+/* What is not sealed cannot be merged, so the little that a manifest takes comes out of the reserve
+ * if need be; unless a merge uses that, which seals by itself. */
+static int seal_in_background(struct shard *shard)
+{
+    int status = shard_seal_waiting(shard, true);
+
+    if (status == CASK_ENOSPC && reserve_try_use(&shard->env->reserve)) {
+        status = shard_seal_waiting(shard, true);
+        reserve_leave(&shard->env->reserve);
+    }
+    return status;
+}
+
 void shard_do_work(struct shard *shard, unsigned work)
 {
     int status = CASK_OK;
@@ -296,9 +324,9 @@ void shard_do_work(struct shard *shard, unsigned work)
         extend(shard);
 
     if (work & SHARD_WORK_PREPARE)
-        status = shard_prepare(shard, 0);
+        status = shard_prepare(shard, 0, PREPARE_FOR_WRITES);
     if (work & SHARD_WORK_SEAL)
-        status = status_first(shard_seal_waiting(shard, true), status);
+        status = status_first(seal_in_background(shard), status);
     if (work & SHARD_WORK_FLUSH)
         status = status_first(spill_flush(shard, false), status);
     (void)status; /* told to the log where it matters; a put or the close meets it again */

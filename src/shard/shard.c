@@ -577,7 +577,8 @@ int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count)
 
     if (status != CASK_OK)
         return status;
-    if (!shard->active || !segment_has_room(shard->active, bytes, true))
+    if (!shard->active || !segment_has_room(shard->active, bytes, true) ||
+        !segment_has_blocks(shard->active, bytes, true))
         return CASK_EBUSY;
     status = shard_drain(shard);
     if (status == CASK_OK)

@@ -205,9 +205,12 @@ void shard_queue_for_sealing(struct shard *shard, struct segment *segment);
 /* Leaves the active segment, sealed, for the next, which is there. Under the lock. */
 CHECKED int shard_move_on(struct shard *shard);
 
+/* Whether the reserve of disk space has to be had in full first, or is in use by the caller. */
+enum preparing { PREPARE_FOR_WRITES, PREPARE_IN_NEED };
+
 /* Makes an empty segment for `size` bytes ready to be moved on to, unless there is one. Without the
- * lock. */
-CHECKED int shard_prepare(struct shard *shard, uint64_t size);
+ * lock. CASK_EBUSY while the reserve is in use by another. */
+CHECKED int shard_prepare(struct shard *shard, uint64_t size, enum preparing why);
 
 /* Writes the manifest as things are: all segments there are but those marked unlisted. Under
  * manifest_lock, not under lock. Where the new one is in place but not known to be durable, the
@@ -315,7 +318,10 @@ void shard_reap(struct shard *shard);
 CHECKED int shard_give_back(struct shard *shard);
 
 /* Leaves the active segment, if it holds any record, so that it can be sealed and merged. */
-CHECKED int shard_leave_active(struct shard *shard);
+CHECKED int shard_leave_active(struct shard *shard, enum preparing why);
+
+/* Sees to it, while the reserve is in use, that deletes have their headroom. */
+CHECKED int shard_make_headroom(struct shard *shard);
 
 /* ---- durability (sync.c) ---- */
 
@@ -338,6 +344,9 @@ void shard_do_work(struct shard *shard, unsigned work);
 /* Seals what has been rotated out, oldest first; a writer that finds too much of it waiting does so
  * too. */
 CHECKED int shard_seal_waiting(struct shard *shard, bool in_background);
+
+/* Writes a hint unless that would take what is kept for merging: CASK_ENOSPC then, too. */
+CHECKED int shard_write_hint(struct shard *shard, struct hint *hint);
 
 /* The checksum of the first bytes of a segment. */
 CHECKED int shard_checksum_segment(const struct segment *segment, uint64_t length,

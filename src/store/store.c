@@ -9,9 +9,6 @@
 #include "store/crew.h"
 
 #define PROBE_BYTES 4096u
-#define RESERVE_BYTES ((uint64_t)256 << 10) /* of the disk, for merging when it is full */
-#define RESERVE_LEAST ((uint64_t)64 << 10)
-#define SEGMENTS_IN_RESERVE 8u
 #define RESERVE_MIN ((uint64_t)1 << 20)
 #define RESERVE_PART 8u /* of the index's memory, for the buffers of what moves it to disk */
 #define READ_ONLY_TRIES 5
@@ -352,14 +349,12 @@ static int open_once(const char *path, const struct cask_options *options, struc
     if (status == CASK_OK)
         status = make_shards(db, options);
     *ret_recovering = status == CASK_OK;
+    if (status == CASK_OK && !options->read_only)
+        reserve_init(&db->env.reserve, db->dir);
     if (status == CASK_OK)
         status = recover(db);
     if (status == CASK_OK)
         status = start_sync_thread(db);
-    if (status == CASK_OK && !options->read_only)
-        reserve_init(&db->env.reserve, db->dir,
-                     min_u64(RESERVE_BYTES,
-                             max_u64(RESERVE_LEAST, SEGMENTS_IN_RESERVE * options->segment_bytes)));
     if (status != CASK_OK) {
         directory_undo(db);
         release(db);
@@ -459,6 +454,7 @@ int store_close(struct cask_db *db)
     int status;
 
     stop_threads(db);
+    reserve_close(&db->env.reserve); /* hints and manifests need room */
     status = crew_do(db->env.shard_count, step_close, db);
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         status = status_first(status, atomic_load(&db->shards[i].failed));
