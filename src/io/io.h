@@ -66,6 +66,9 @@ IO_CHECKED int io_open(struct io_dir *dir, const char *name, enum io_open_mode m
                        struct io_file **ret_file);
 void io_close(struct io_file *file);
 
+/* Bytes that are free for this user on the file system; UINT64_MAX where that is not known. */
+uint64_t io_free_bytes(struct io_dir *dir);
+
 /* Bytes in the file, and bytes it occupies on disk. */
 IO_CHECKED int io_size(struct io_file *file, uint64_t *ret_size);
 IO_CHECKED int io_disk_bytes(struct io_file *file, uint64_t *ret_bytes);

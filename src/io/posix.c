@@ -140,6 +140,13 @@ int io_dir_sync(struct io_dir *dir)
     return sync_fd(dir->fd, true);
 }
 
+uint64_t io_free_bytes(struct io_dir *dir)
+{
+    struct statvfs about;
+
+    return fstatvfs(dir->fd, &about) == 0 ? (uint64_t)about.f_bavail * about.f_frsize : UINT64_MAX;
+}
+
 int io_dir_sync_parent(struct io_dir *dir)
 {
     int fd = openat(dir->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -95,9 +95,9 @@ void segment_close(struct segment *segment)
     free(segment);
 }
 
-/* How far to allocate so that `end` is covered: small at first, so that a small store stays small,
- * then ahead in steps that the kernel can back with huge pages. */
-static uint64_t allocation_for(const struct segment *segment, uint64_t end)
+/* Small at first, so that a small store stays small, then ahead in steps that the kernel can back
+ * with huge pages. */
+uint64_t segment_allocation_for(const struct segment *segment, uint64_t end)
 {
     uint64_t target = FIRST_STEP_BYTES;
 
@@ -144,7 +144,7 @@ int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom)
 
     if (segment_has_blocks(segment, size, keep_headroom))
         return CASK_OK;
-    return allocate_to(segment, end, allocation_for(segment, end));
+    return allocate_to(segment, end, segment_allocation_for(segment, end));
 }
 
 int segment_ensure_exactly(struct segment *segment, uint64_t size, bool keep_headroom)

@@ -190,6 +190,9 @@ static inline bool segment_has_blocks(const struct segment *segment, uint64_t si
     return segment->pending + size + segment_reserve(segment, keep_headroom) <= segment->allocated;
 }
 
+/* How far there are blocks once those up to `end` have been asked for. */
+uint64_t segment_allocation_for(const struct segment *segment, uint64_t end);
+
 /* Gets blocks for `size` more bytes and what is kept free, and some ahead. CASK_ENOSPC and the like
  * change nothing. */
 CHECKED int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom);

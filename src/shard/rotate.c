@@ -10,7 +10,9 @@
 #define RESERVE_BASE ((uint64_t)32 << 10)  /* for manifests, and what files are rounded up by */
 #define RESERVE_COPY ((uint64_t)256 << 10) /* at least, or a segment, if that is smaller */
 #define RESERVE_PART 64u                   /* of the store, to begin with */
-#define LISTED_TWICE 256u                  /* bytes of a segment in two manifests, and more */
+#define RESERVE_STEP 4096u
+#define SCARCE_BYTES ((uint64_t)64 << 20) /* and two segments: with less free, it is a whole copy */
+#define LISTED_TWICE 256u                 /* bytes of a segment in two manifests, and more */
 
 /* ---- the manifest ---------------------------------------------------------------------------- */
 
@@ -176,25 +178,59 @@ static int create(struct shard *shard, uint64_t size, uint64_t predecessor,
     return status;
 }
 
-/* What is to be kept for merging on a full disk: a next segment with its headroom, the manifests,
- * and the copy of a segment. It grows with the store, in steps, until that is a whole one. Shards
- * are all of about the same size. Under the lock. */
-static uint64_t wanted_reserve(const struct shard *shard)
+/* The active segment once the blocks for `size` more bytes, which it gets now, are used up. */
+static uint64_t copy_of_active(const struct shard *shard, uint64_t size)
+{
+    const struct segment *active = shard->active;
+    uint64_t end = active->pending + size + segment_reserve(active, true);
+    uint64_t allocated = max_u64(active->allocated, segment_allocation_for(active, end));
+
+    return active->counts.live_bytes + active->counts.tombstone_bytes + allocated - active->pending;
+}
+
+/* The most that the merge of one segment may have to copy. */
+static uint64_t largest_copy(const struct shard *shard, uint64_t size)
+{
+    const struct segment *segment = segments_at_or_after(&shard->segments, 0);
+    uint64_t largest = size;
+
+    if (shard->active && shard->active->allocated != UINT64_MAX)
+        largest = copy_of_active(shard, size);
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        largest = max_u64(largest, segment->counts.live_bytes + segment->counts.tombstone_bytes);
+    return largest;
+}
+
+/* Shards are all of about the same size. While there is room on the disk the copy grows with the
+ * store, in steps, until it is a whole segment. */
+static uint64_t usual_copy(const struct shard *shard)
 {
     uint64_t segment = shard->config.segment_bytes;
     uint64_t store = (shard->counts.live_bytes + shard->counts.dead_bytes) *
                      shard->env->shard_count;
     uint64_t copy = RESERVE_COPY;
-    uint64_t listed = LISTED_TWICE;
 
     if (store < min_u64(RESERVE_FROM, 2 * segment))
         return 0;
     while (copy < store / RESERVE_PART)
         copy *= 2;
+    return min_u64(copy, segment);
+}
+
+/* Room for a next segment with its headroom, the manifests, and the copy of a segment. */
+uint64_t shard_wanted_reserve(const struct shard *shard, uint64_t size)
+{
+    uint64_t segment = shard->config.segment_bytes;
+    bool scarce = io_free_bytes(shard->env->root) < 2 * segment + SCARCE_BYTES;
+    uint64_t copy = scarce ? largest_copy(shard, size) : usual_copy(shard);
+    uint64_t listed = LISTED_TWICE;
+
+    if (copy == 0)
+        return 0;
     while (listed < shard->segments.count * (uint64_t)LISTED_TWICE)
         listed *= 2;
-    return RESERVE_BASE + min_u64(SEGMENT_HEADROOM_MAX, segment / 16) + listed +
-           min_u64(copy, segment);
+    return align_up(RESERVE_BASE + min_u64(SEGMENT_HEADROOM_MAX, segment / 16) + listed + copy,
+                    RESERVE_STEP);
 }
 
 /* Its blocks come out of the reserve where a merge in need asks for it; no more than it must have
@@ -216,7 +252,7 @@ static int create_with_room(struct shard *shard, uint64_t size, uint64_t predece
         return status;
     }
     pthread_mutex_lock(&shard->lock);
-    wanted = wanted_reserve(shard);
+    wanted = shard_wanted_reserve(shard, size);
     pthread_mutex_unlock(&shard->lock);
     status = reserve_enter(reserve, wanted);
     if (status != CASK_OK)
@@ -363,7 +399,7 @@ static int ensure_blocks(struct shard *shard, uint64_t size, bool keep_headroom)
 
     if (segment_has_blocks(shard->active, size, keep_headroom))
         return CASK_OK;
-    status = reserve_enter(reserve, wanted_reserve(shard));
+    status = reserve_enter(reserve, shard_wanted_reserve(shard, size));
     if (status != CASK_OK)
         return status;
     status = segment_ensure(shard->active, size, keep_headroom);

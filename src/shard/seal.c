@@ -271,16 +271,19 @@ static void extend(struct shard *shard)
 {
     struct segment *active;
     uint64_t allocated = 0;
+    uint64_t reserve = 0;
     bool wanted;
 
     pthread_mutex_lock(&shard->ahead_lock);
     pthread_mutex_lock(&shard->lock);
     active = shard->active;
     wanted = active && segment_wants_blocks(active);
-    if (wanted)
+    if (wanted) {
         allocated = active->allocated;
+        reserve = shard_wanted_reserve(shard, allocated - active->pending + 1);
+    }
     pthread_mutex_unlock(&shard->lock);
-    if (wanted && reserve_enter(&shard->env->reserve, 0) == CASK_OK) {
+    if (wanted && reserve_enter(&shard->env->reserve, reserve) == CASK_OK) {
         allocated = segment_extend(active, allocated);
         reserve_exit(&shard->env->reserve);
         pthread_mutex_lock(&shard->lock);

@@ -196,6 +196,10 @@ void shard_fail(struct shard *shard, int status, const char *doing);
  * it may let go of for a while; returns with it held. */
 CHECKED int shard_make_room(struct shard *shard, uint64_t size, enum record_type type);
 
+/* What is to be kept for merging on a full disk before blocks are had for `size` more bytes in the
+ * active segment, or a next one. Under the lock. */
+uint64_t shard_wanted_reserve(const struct shard *shard, uint64_t size);
+
 /* Where the file system cannot preallocate: writes by system calls from now on, if they will do. */
 bool shard_write_otherwise(struct shard *shard);
 

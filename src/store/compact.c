@@ -14,7 +14,7 @@ struct compaction {
     uint64_t done;
     uint64_t total;
     bool stopped;
-    _Atomic bool damaged;
+    _Atomic int passed; /* the first failure that does not keep other shards back */
 };
 
 /* One shard's part: what it tells of stays within it. */
@@ -64,7 +64,7 @@ static int pace(void *context, uint64_t bytes)
     return CASK_EBUSY;
 }
 
-/* Damage in one shard does not keep the others back; any other failure does. */
+/* Damage in one shard, or no room for it, does not keep the others back; any other failure does. */
 static int compact_shard(void *context, uint32_t number)
 {
     struct compaction *compaction = context;
@@ -77,11 +77,14 @@ static int compact_shard(void *context, uint32_t number)
     if (is_stopped(compaction, &done))
         return CASK_OK; /* whoever stopped it has told why */
     status = merge_all(shard, &merge_pace);
-    if (status == CASK_OK || status == CASK_ECORRUPT) {
-        if (status == CASK_ECORRUPT)
-            atomic_store(&compaction->damaged, true);
-        return pace(&part, part.total);
+    if (status == CASK_ECORRUPT || status == CASK_ENOSPC) {
+        int none = CASK_OK;
+
+        atomic_compare_exchange_strong(&compaction->passed, &none, status);
+        status = CASK_OK;
     }
+    if (status == CASK_OK)
+        return pace(&part, part.total);
     pthread_mutex_lock(&compaction->lock);
     compaction->stopped = true;
     pthread_mutex_unlock(&compaction->lock);
@@ -104,5 +107,5 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
     if (status == CASK_OK && progress && progress(context, compaction.total, compaction.total) != 0)
         status = CASK_EBUSY;
     pthread_mutex_destroy(&compaction.lock);
-    return status == CASK_OK && atomic_load(&compaction.damaged) ? CASK_ECORRUPT : status;
+    return status == CASK_OK ? atomic_load(&compaction.passed) : status;
 }

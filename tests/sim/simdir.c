@@ -151,6 +151,21 @@ int io_dir_sync(struct io_dir *dir)
     return status;
 }
 
+uint64_t io_free_bytes(struct io_dir *dir)
+{
+    uint64_t limit;
+    uint64_t used;
+
+    (void)dir;
+    sim_enter();
+    limit = simfault_block_limit();
+    used = sim.used_blocks;
+    sim_leave();
+    if (limit == 0)
+        return UINT64_MAX;
+    return used < limit ? (limit - used) * SIM_PAGE_BYTES : 0;
+}
+
 int io_dir_sync_parent(struct io_dir *dir)
 {
     const struct sim_inode *inode = dir->inode;
