@@ -6,7 +6,7 @@
 
 #define SEALING_MAX 16u
 #define WAITS_FOR_RESERVE 3u
-#define RESERVE_FROM ((uint64_t)4 << 20)   /* smaller stores, of few segments, have no reserve */
+#define RESERVE_FROM ((uint64_t)4 << 20)   /* smaller stores need none with room on the disk */
 #define RESERVE_BASE ((uint64_t)32 << 10)  /* for manifests, and what files are rounded up by */
 #define RESERVE_COPY ((uint64_t)256 << 10) /* at least, or a segment, if that is smaller */
 #define RESERVE_PART 64u                   /* of the store, to begin with */
