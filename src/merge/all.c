@@ -300,9 +300,10 @@ static int merge_with_little_room(struct shard *shard, const struct merge_pace *
     do {
         before = merge_bytes_in_segments(shard);
         status = merge_in_need(shard, pace, &has_room);
-        if (status != CASK_OK || reserve_is_short(&shard->env->reserve))
+        if ((status != CASK_OK && status != CASK_ECORRUPT) ||
+            reserve_is_short(&shard->env->reserve))
             return status;
-        status = merge_as_usual(shard, pace);
+        status = merge_as_usual(shard, pace); /* tells of damage again */
     } while (status == CASK_ENOSPC && merge_bytes_in_segments(shard) < before);
     return status == CASK_ENOSPC && !has_room ? CASK_OK : status;
 }
