@@ -4,6 +4,7 @@
 
 #define CANDIDATES 32u
 #define SWEEP_READ_BYTES ((size_t)256 << 10)
+#define BUFFER_PART 64u /* of the budget, for one run at most: others must go on beside a sweep */
 
 static int advance(struct sweep_run *run)
 {
@@ -15,6 +16,8 @@ static int advance(struct sweep_run *run)
 
 int sweep_open(struct sweep *sweep, struct shard *shard)
 {
+    size_t read_bytes = (size_t)min_u64(SWEEP_READ_BYTES,
+                                        shard->env->budget.limit_bytes / BUFFER_PART);
     uint32_t count;
     int status = CASK_OK;
 
@@ -31,7 +34,7 @@ int sweep_open(struct sweep *sweep, struct shard *shard)
         struct sweep_run *run = &sweep->runs[sweep->run_count];
 
         status = run_cursor_open(&run->cursor, sweep->lower.runs->runs[sweep->run_count], 0,
-                                 SWEEP_READ_BYTES, &shard->env->budget);
+                                 read_bytes, &shard->env->budget);
         if (status == CASK_OK) {
             sweep->run_count++;
             status = advance(run);

@@ -13,6 +13,7 @@
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 #define COLLECT_ROOM 4096u
+#define BUFFER_PART 64u /* of the budget, to read runs through */
 
 struct event {
     uint64_t hash;
@@ -327,12 +328,14 @@ static int check_index(struct check *check)
 /* Each run's bytes against their checksum, and each entry against the log. */
 static int check_run(struct check *check, struct run *run)
 {
+    uint64_t share = check->db->env.budget.limit_bytes / BUFFER_PART;
     struct run_cursor cursor;
     struct keydir_entry entry;
     int status = run_validate(run);
 
     if (status == CASK_OK)
-        status = run_cursor_open(&cursor, run, 0, RUN_CURSOR_BYTES, &check->db->env.budget);
+        status = run_cursor_open(&cursor, run, 0, (size_t)min_u64(RUN_CURSOR_BYTES, share),
+                                 &check->db->env.budget);
     if (status == CASK_OK) {
         while ((status = run_cursor_next(&cursor, &entry)) == CASK_OK) {
             struct epoch_guard guard = epoch_enter(&check->db->env.epoch);
