@@ -22,7 +22,7 @@ static inline int spill_all(struct cask_db *db)
     return status;
 }
 
-#define SPILL_SQUEEZABLE ((uint64_t)4 << 20) /* index_memory for spill_squeeze() */
+#define SPILL_SQUEEZABLE ((uint64_t)16 << 20) /* index_memory for spill_squeeze() */
 
 /* Leaves so little of index_memory that each drain of a stage asks the worker for a flush, and that
  * keydirs can hardly grow. To be called right after the open. */
