@@ -124,21 +124,33 @@ static int fetch_run(struct cask_iter *iter, struct shard *shard, struct run *ru
     return status == CASK_NOTFOUND ? CASK_OK : status;
 }
 
+/* Through the pin, as iter_next() will: a merge may take the segment out of the table meanwhile. */
+static int read_pinned(const struct shard *shard, const struct iter_entry *entry,
+                       struct record_buffer *buffer, struct record *ret_record)
+{
+    const struct log_config *config = &shard->config;
+
+    if (!entry->segment)
+        return CASK_NOTFOUND;
+    return segment_read(entry->segment, location_offset(entry->location, config->offset_bits),
+                        config->read_mapped, config->verify_reads, buffer, ret_record);
+}
+
 /* Of two entries of one tag, marks the one that the other shadows, if they are of one key. What
  * cannot be read is met again by whoever comes to it. */
-static void compare(struct shard *shard, struct iter_entry *a, struct iter_entry *b)
+static void compare(const struct shard *shard, struct iter_entry *a, struct iter_entry *b)
 {
     struct record_buffer buffers[2];
-    struct found found[2];
+    struct record records[2];
 
     record_buffer_init(&buffers[0]);
     record_buffer_init(&buffers[1]);
     if (a->location == b->location) {
         b->shadowed = true;
-    } else if (shard_read_at(shard, a->location, &buffers[0], &found[0]) == CASK_OK &&
-               shard_read_at(shard, b->location, &buffers[1], &found[1]) == CASK_OK &&
-               record_same_key(&found[0].record, &found[1].record)) {
-        if (found[0].record.sequence > found[1].record.sequence)
+    } else if (read_pinned(shard, a, &buffers[0], &records[0]) == CASK_OK &&
+               read_pinned(shard, b, &buffers[1], &records[1]) == CASK_OK &&
+               record_same_key(&records[0], &records[1])) {
+        if (records[0].sequence > records[1].sequence)
             b->shadowed = true;
         else
             a->shadowed = true;
