@@ -4,35 +4,21 @@
 #ifndef CASKADE_TESTS_SUPPORT_SPILL_H
 #define CASKADE_TESTS_SUPPORT_SPILL_H
 
-#include "store/store.h"
+#include <stdint.h>
+
+#include "caskade.h"
 
 /* One more run in this shard, as the store's worker makes it: runs are merged where there are
  * many. */
-static inline int spill_shard(struct cask_db *db, uint32_t shard)
-{
-    return spill_flush(&db->shards[shard], false);
-}
+int spill_shard(struct cask_db *db, uint32_t shard);
 
-static inline int spill_all(struct cask_db *db)
-{
-    int status = CASK_OK;
-
-    for (uint32_t i = 0; status == CASK_OK && i < db->env.shard_count; i++)
-        status = spill_shard(db, i);
-    return status;
-}
+/* The same in each shard. */
+int spill_all(struct cask_db *db);
 
 #define SPILL_SQUEEZABLE ((uint64_t)16 << 20) /* index_memory for spill_squeeze() */
 
 /* Leaves so little of index_memory that each drain of a stage asks the worker for a flush, and that
  * keydirs can hardly grow. To be called right after the open. */
-static inline void spill_squeeze(struct cask_db *db)
-{
-    uint64_t wanted = db->env.budget.limit_bytes / 100 * 71;
-    uint64_t used = budget_used(&db->env.budget);
-
-    if (used < wanted)
-        budget_overdraw(&db->env.budget, wanted - used);
-}
+void spill_squeeze(struct cask_db *db);
 
 #endif

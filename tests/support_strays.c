@@ -23,6 +23,32 @@ static bool is_listed(const struct tree_file *manifest, uint64_t id)
     return false;
 }
 
+static bool is_listed_run(const struct tree_file *manifest, uint64_t id)
+{
+    uint64_t count = get_u64(manifest->bytes + RUNS_AT);
+
+    for (uint64_t i = 1; i <= count; i++)
+        if (get_u64(manifest->bytes + manifest->size - TRAILER_BYTES - i * RUN_BYTES) == id)
+            return true;
+    return false;
+}
+
+/* "shard-NNN/index/<id>.<kind>": a run that the shard's manifest lists. */
+static bool is_run(const struct tree *tree, const char *name)
+{
+    const struct tree_file *manifest;
+    unsigned long long id = 0;
+    unsigned shard = 0;
+    char kind[16] = "";
+    char other[64];
+
+    if (sscanf(name, "shard-%3u/index/%llu.%15s", &shard, &id, kind) != 3)
+        return true; /* none of this kind */
+    (void)snprintf(other, sizeof other, "shard-%03u/MANIFEST", shard);
+    manifest = tree_find(tree, other);
+    return manifest && strcmp(kind, "mdb") == 0 && is_listed_run(manifest, id);
+}
+
 void check_no_strays(const char *path)
 {
     struct tree tree = {0};
@@ -36,6 +62,7 @@ void check_no_strays(const char *path)
         char kind[16] = "";
         char other[64];
 
+        CHECK(is_run(&tree, name), "%s is left behind", name);
         if (sscanf(name, "shard-%3u/%llu.%15s", &shard, &id, kind) != 3)
             continue;
         (void)snprintf(other, sizeof other, "shard-%03u/MANIFEST", shard);

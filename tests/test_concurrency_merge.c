@@ -1,6 +1,7 @@
-/* H5 for merging: threads at work on one store while its workers merge by themselves and two
- * threads call cask_merge() over and over, with segments so small that there is always one on its
- * way out. Run under ThreadSanitizer too.
+/* H5 for merging and for the index's overflow: threads at work on one store while its workers merge
+ * by themselves and two threads call cask_merge() over and over, with segments so small that there
+ * is always one on its way out; and, in the last of the modes, while another thread moves the index
+ * to disk and has its runs merged all the time. Run under ThreadSanitizer too.
  *
  * Proved:
  *  1. Each key by itself behaves like a register: the histories of puts, expiring puts, deletes,
@@ -15,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "support_linear.h"
+#include "support_spill.h"
 #include "unit_merge.h"
 
 /* ThreadSanitizer would take an ordered access of the test for one of the library. */
@@ -26,11 +28,14 @@ static const struct mode {
     enum cask_sync_mode sync_mode;
     uint32_t shard_count;
     uint64_t segment_bytes;
+    bool spills;
 } modes[] = {
-    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SYNC_NONE, 1, 1000},
-    {CASK_WRITE_SYSCALL, CASK_READ_MAPPED, CASK_SYNC_ALWAYS, 2, 2000},
-    {CASK_WRITE_MAPPED, CASK_READ_PREAD, CASK_SYNC_INTERVAL, 2, 4000},
-    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SYNC_NONE, 4, 800},
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SYNC_NONE, 1, 1000, false},
+    {CASK_WRITE_SYSCALL, CASK_READ_MAPPED, CASK_SYNC_ALWAYS, 2, 2000, false},
+    {CASK_WRITE_MAPPED, CASK_READ_PREAD, CASK_SYNC_INTERVAL, 2, 4000, false},
+    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SYNC_NONE, 4, 800, false},
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SYNC_NONE, 2, 1000, true},
+    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SYNC_NONE, 1, 2000, true},
 };
 
 #define MERGERS 2u
@@ -43,6 +48,8 @@ struct scene {
     _Atomic uint32_t merges;
     pthread_t mergers[MERGERS];
     pthread_t maintainer;
+    pthread_t spiller;
+    bool spills;
 };
 
 static bool stopped(struct scene *scene)
@@ -130,6 +137,22 @@ static void *maintain(void *argument)
     return NULL;
 }
 
+/* Mostly one more run in a shard, as its worker would make it. */
+static void *spill(void *argument)
+{
+    struct scene *scene = argument;
+    struct cask_db *db = scene->store->db;
+    struct rng rng = {11};
+
+    while (!stopped(scene)) {
+        uint32_t shard = (uint32_t)rng_below(&rng, scene->store->options.shard_count);
+
+        CHECK_OK(rng_percent(&rng, 15) ? cask_flush_index(db) : spill_shard(db, shard));
+        pause_us(rng_below(&rng, 1500));
+    }
+    return NULL;
+}
+
 static void scene_open(struct scene *scene, const struct mode *mode)
 {
     struct store *store = store_make(mode->shard_count);
@@ -139,12 +162,13 @@ static void scene_open(struct scene *scene, const struct mode *mode)
     store->options.sync_mode = mode->sync_mode;
     store->options.sync_interval_ms = mode->sync_mode == CASK_SYNC_INTERVAL ? 3 : 0;
     store->options.segment_bytes = mode->segment_bytes;
-    store->options.index_memory = (uint64_t)64 << 20;
+    store->options.index_memory = (uint64_t)(mode->spills ? 1 : 64) << 20;
     store->options.merge_trigger_percent = 20;
     store->options.merge_segment_percent = 30;
     store->options.merge_at_once = 2;
     store_up(store);
     scene->store = store;
+    scene->spills = mode->spills;
     log_lines_init(&scene->reader_lines);
     atomic_store(&scene->stop, false);
     atomic_store(&scene->merges, 0);
@@ -155,6 +179,8 @@ static void scene_start(struct scene *scene)
     for (unsigned i = 0; i < MERGERS; i++)
         start(&scene->mergers[i], merge, scene);
     start(&scene->maintainer, maintain, scene);
+    if (scene->spills)
+        start(&scene->spiller, spill, scene);
 }
 
 static void scene_stop(struct scene *scene)
@@ -165,7 +191,12 @@ static void scene_stop(struct scene *scene)
     for (unsigned i = 0; i < MERGERS; i++)
         (void)pthread_join(scene->mergers[i], NULL);
     (void)pthread_join(scene->maintainer, NULL);
+    if (scene->spills)
+        (void)pthread_join(scene->spiller, NULL);
     stats = stats_of(scene->store);
+    CHECK(!scene->spills || stats.index_flushes > 0, "nothing was moved to disk");
+    CHECK(stats.index_failures == 0, "%llu flushes failed: %s",
+          (unsigned long long)stats.index_failures, scene->store->lines.text);
     CHECK(stats.merges > 0 && stats.merge_freed_bytes > 0, "nothing was merged");
     CHECK(stats.merges_failed == 0, "%llu merges failed: %s",
           (unsigned long long)stats.merges_failed, scene->store->lines.text);
@@ -526,7 +557,7 @@ static void *crowd_read(void *argument)
 
     for (unsigned i = 0; i < VIEWS; i++)
         borrow(db, &rng, &borrowed[i]);
-    for (unsigned round = 0; round < ITERATIONS; round++) {
+    for (unsigned round = 0; round < ITERATIONS * (crowd->scene.spills ? 6 : 1); round++) {
         iterate(db);
         for (unsigned i = round % 4; i < VIEWS; i += 4) {
             give_back(&borrowed[i]);
@@ -547,6 +578,8 @@ static void run_crowd(const struct mode *mode)
     scene_open(&crowd.scene, mode);
     for (uint32_t key = 0; key < LASTING; key++)
         crowd_put(crowd.scene.store->db, key, 1);
+    if (mode->spills)
+        CHECK_OK(spill_all(crowd.scene.store->db));
     atomic_store(&crowd.readers, READERS);
     scene_start(&crowd.scene);
     for (uint32_t i = 0; i < READERS; i++)

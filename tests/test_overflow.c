@@ -5,6 +5,7 @@
  */
 #include "unit_store.h"
 
+#include "store/store.h"
 #include "support_spill.h"
 
 #define KEYS 400u

@@ -302,7 +302,8 @@ static void do_flush_some(struct twins *twins)
     struct cask_db *db = twins->db[SPILLED];
     uint64_t runs;
 
-    CHECK_OK(spill_shard(db, (uint32_t)rng_below(&twins->rng, db->env.shard_count)));
+    CHECK_OK(
+        spill_shard(db, (uint32_t)rng_below(&twins->rng, twins->options[SPILLED].shard_count)));
     runs = stats_of(twins, SPILLED).index_runs;
     twins->most_runs = runs > twins->most_runs ? runs : twins->most_runs;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../support_spill.h"
 #include "crashstate.h"
 #include "sim_internal.h"
 #include "simdisk.h"
@@ -95,13 +96,14 @@ static bool close_store(struct check *check, struct cask_db *db)
     return true;
 }
 
-static bool look(struct check *check, struct cask_db *db, struct history_view *ret_view)
+static bool look(struct check *check, const char *when, struct cask_db *db,
+                 struct history_view *ret_view)
 {
     char why[300];
 
     return history_look(&check->explorer->history, db, ret_view, why, sizeof why)
                ? true
-               : complain(check, "look", why);
+               : complain(check, when, why);
 }
 
 static bool same_view(struct check *check, const char *when, const struct history_view *view)
@@ -142,7 +144,19 @@ static bool merge(struct check *check, struct cask_db *db)
 
     if (status != CASK_OK)
         return complain_status(check, "cask_merge after recovery", status);
-    return look(check, db, &view) && same_view(check, "after merging", &view);
+    return look(check, "after merging", db, &view) && same_view(check, "after merging", &view);
+}
+
+/* Moves the index to disk: some of it, so that runs lie beside each other, or all. */
+static bool spill(struct check *check, struct cask_db *db, uint64_t salt)
+{
+    struct history_view view;
+    int status = salt & 0x10 ? cask_flush_index(db) : spill_all(db);
+
+    if (status != CASK_OK)
+        return complain_status(check, "moving the index to disk after recovery", status);
+    return look(check, "with the index on disk", db, &view) &&
+           same_view(check, "with the index on disk", &view);
 }
 
 /* A segment with half a header is taken for a foreign file, and left alone. */
@@ -161,7 +175,7 @@ static bool check_opened(struct check *check, struct cask_db *db)
     char why[300];
     int status;
 
-    if (!look(check, db, &check->view))
+    if (!look(check, "contents", db, &check->view))
         return false;
     if (!history_judge(&check->explorer->history, &check->moment, &check->view, why, sizeof why))
         return complain(check, "contents", why);
@@ -177,7 +191,8 @@ static bool check_reopened(struct check *check, uint64_t salt)
 
     if (!open_store(check, salt, &db))
         return false;
-    good = look(check, db, &view) && same_view(check, "after writing and reopening", &view);
+    good = look(check, "after writing and reopening", db, &view) &&
+           same_view(check, "after writing and reopening", &view);
     return close_store(check, db) && good;
 }
 
@@ -198,6 +213,8 @@ static bool run_checks(struct check *check, uint64_t salt, size_t *ret_open_end)
     good = check_opened(check, db);
     found = check->view;
     good = good && write_a_little(check, db);
+    if (good && check->explorer->workload->spill_percent > 0 && salt & 8)
+        good = spill(check, db, salt);
     if (good && salt & 4)
         good = merge(check, db);
     if (!good) {
@@ -245,7 +262,7 @@ static bool check_shown_is_durable(struct check *check, const struct simlog *log
     simimage_release(image);
     good = open_store(check, 0, &db);
     if (good) {
-        good = look(check, db, &view) &&
+        good = look(check, "after a power loss right behind the open", db, &view) &&
                same_view(check, "after a power loss right behind the open", &view);
         good = close_store(check, db) && good;
     }
@@ -297,7 +314,8 @@ static bool check_twice(struct check *check, uint64_t salt)
     good = open_store(check, salt >> 3, &db);
     if (good) {
         again = simdisk_snapshot();
-        good = look(check, db, &view) && same_view(check, "after recovering twice", &view);
+        good = look(check, "after recovering twice", db, &view) &&
+               same_view(check, "after recovering twice", &view);
         good = close_store(check, db) && good && same_segments(check, again);
     }
     simimage_release(again);
@@ -321,7 +339,7 @@ static bool check_read_only(struct check *check, const struct crash_state *state
     simdisk_load(state->image, SIMDISK_NEW_BOOT);
     status = cask_open(WORKLOAD_PATH, &options, &db);
     if (status == CASK_OK) {
-        good = look(check, db, &view);
+        good = look(check, "read-only contents", db, &view);
         if (good &&
             !history_judge(&check->explorer->history, &check->moment, &view, text, sizeof text))
             good = complain(check, "read-only contents", text);

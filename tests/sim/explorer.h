@@ -3,8 +3,8 @@
  * Each state is checked so:
  *  1. The store opens, says nothing of damage, and holds what history.h allows.
  *  2. cask_verify finds nothing wrong.
- *  3. It takes a put and a delete, of every other state a merge, and closes; then every file in its
- *     shards is one that a manifest lists.
+ *  3. It takes a put and a delete, of every other state a merge, where the run moved its index to
+ *     disk a flush, and closes; then every file in its shards is one that a manifest lists.
  *  4. No handle and no mapping is left open, and no byte was stored without notice.
  * Of some states more is asked, chosen by their hash:
  *  5. Opened once more, it holds just what was there and those two writes.

@@ -19,37 +19,53 @@
 #include "explorer.h"
 #include "simdisk.h"
 
-#define STATES 8000u /* in each test of runs, unless the environment says otherwise */
+#define STATES 10000u /* in each test of runs, unless the environment says otherwise */
 #define STATES_OF_A_RUN 1500u
 #define MUTANT_STATES 6000u
 #define FIRST_SEED 1u
 
 /* Sizes are small, so that each run rotates, seals and writes hints many times. */
 static const struct workload workloads[] = {
-    {"always_one_shard_mapped", 1, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 700, 45, 256, 128, false,
+    {"always_one_shard_mapped", 1, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 700, 45, 256, 128, false, 0,
      0},
     {"always_one_shard_syscall", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 600, 45, 4096, 512, false,
-     0},
+     0, 0},
     {"always_four_shards_mapped", 4, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 900, 50, 512, 128, false,
-     0},
+     0, 0},
     {"always_four_shards_syscall", 4, CASK_SYNC_ALWAYS, CASK_WRITE_DEFAULT, 400, 50, 256, 128,
-     false, 0},
-    {"none_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 1000, 50, 256, 128, false, 0},
-    {"none_one_shard_syscall", 1, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 50, 4096, 512, false, 0},
-    {"none_two_shards_mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 600, 50, 256, 128, false, 0},
-    {"none_four_shards_mapped", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 600, 60, 512, 128, false, 0},
+     false, 0, 0},
+    {"none_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 1000, 50, 256, 128, false, 0,
+     0},
+    {"none_one_shard_syscall", 1, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 50, 4096, 512, false, 0,
+     0},
+    {"none_two_shards_mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 600, 50, 256, 128, false, 0,
+     0},
+    {"none_four_shards_mapped", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 600, 60, 512, 128, false, 0,
+     0},
     {"none_four_shards_no_allocate", 4, CASK_SYNC_NONE, CASK_WRITE_DEFAULT, 500, 60, 256, 128, true,
+     0, 0},
+    {"none_large_segments", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 20000, 90, 4096, 512, false, 0,
      0},
-    {"none_large_segments", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 20000, 90, 4096, 512, false, 0},
-    {"interval_one_shard", 1, CASK_SYNC_INTERVAL, CASK_WRITE_MAPPED, 700, 50, 256, 128, false, 0},
-    {"interval_four_shards", 4, CASK_SYNC_INTERVAL, CASK_WRITE_SYSCALL, 800, 60, 512, 128, false,
+    {"interval_one_shard", 1, CASK_SYNC_INTERVAL, CASK_WRITE_MAPPED, 700, 50, 256, 128, false, 0,
      0},
-    {"merge_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 700, 50, 256, 128, false, 14},
+    {"interval_four_shards", 4, CASK_SYNC_INTERVAL, CASK_WRITE_SYSCALL, 800, 60, 512, 128, false, 0,
+     0},
+    {"merge_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 700, 50, 256, 128, false, 14,
+     0},
     {"merge_one_shard_always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 500, 50, 512, 128, false,
-     14},
-    {"merge_two_shards_mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 400, 60, 256, 128, false, 10},
+     14, 0},
+    {"merge_two_shards_mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 400, 60, 256, 128, false, 10,
+     0},
     {"merge_four_shards_syscall", 4, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 600, 70, 512, 128, false,
-     10},
+     10, 0},
+    {"spill_one_shard_mapped", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 700, 50, 1024, 512, false, 0,
+     18},
+    {"spill_one_shard_always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 600, 45, 4096, 512, false,
+     0, 18},
+    {"spill_two_shards_merge", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 400, 60, 1024, 512, false, 7,
+     14},
+    {"spill_four_shards_merge", 4, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 600, 70, 4096, 512, false, 6,
+     16},
 };
 #define WORKLOADS (sizeof workloads / sizeof *workloads)
 

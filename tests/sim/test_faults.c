@@ -42,12 +42,12 @@ const char *__asan_default_options(void)
 }
 
 static const struct workload stores[] = {
-    {"mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 0},
-    {"syscall", 2, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false, 0},
-    {"always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 700, 0, 512, 128, false, 0},
-    {"always_mapped", 2, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 0},
-    {"merge", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 1},
-    {"merge_always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false, 1},
+    {"mapped", 2, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 0, 0},
+    {"syscall", 2, CASK_SYNC_NONE, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false, 0, 0},
+    {"always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 700, 0, 512, 128, false, 0, 0},
+    {"always_mapped", 2, CASK_SYNC_ALWAYS, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 0, 0},
+    {"merge", 1, CASK_SYNC_NONE, CASK_WRITE_MAPPED, 500, 0, 512, 128, false, 1, 0},
+    {"merge_always", 1, CASK_SYNC_ALWAYS, CASK_WRITE_SYSCALL, 500, 0, 512, 128, false, 1, 0},
 };
 
 enum store { MAPPED, SYSCALL, ALWAYS, ALWAYS_MAPPED, MERGE, MERGE_ALWAYS };

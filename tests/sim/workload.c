@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../support_spill.h"
 #include "simdisk.h"
 
 #define VALUE_ROOM 4096u
@@ -262,12 +263,23 @@ static bool step_merge(struct run *run)
     return status == CASK_OK ? true : failed(run, "cask_merge", status);
 }
 
+/* All of it into one run per shard, or one more run in one of them, as the store itself does it. */
+static bool step_spill(struct run *run)
+{
+    int status = below(run, 3) == 0 ? cask_flush_index(run->db)
+                                    : spill_shard(run->db, below(run, run->workload->shards));
+
+    return status == CASK_OK ? true : failed(run, "moving the index to disk", status);
+}
+
 static bool step(struct run *run)
 {
     unsigned choice;
 
     if (run->workload->merge_percent > 0 && below(run, 100) < run->workload->merge_percent)
         return step_merge(run);
+    if (run->workload->spill_percent > 0 && below(run, 100) < run->workload->spill_percent)
+        return step_spill(run);
     choice = below(run, 100);
     if (choice < 50)
         return step_put(run, false);

@@ -1,5 +1,5 @@
 /* A scripted run of a store on the simulated machine: puts, deletes, expiring puts, batches, syncs,
- * merges, reopening, pauses in which the store's own threads work. The script follows from a
+ * merges, flushes of the index, reopening, pauses in which the store's own threads work. The script follows from a
  * seed. */
 #ifndef CASKADE_WORKLOAD_H
 #define CASKADE_WORKLOAD_H
@@ -21,6 +21,7 @@ struct workload {
     size_t sector_bytes;
     bool no_allocate;       /* the file system cannot preallocate */
     unsigned merge_percent; /* of the steps merge all there is, in the caller */
+    unsigned spill_percent; /* of the steps move the index to disk */
 };
 
 /* Options of a workload; errors of the store's log go to workload_errors(). */
