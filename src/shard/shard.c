@@ -468,14 +468,34 @@ static int forget(struct shard *shard, const struct shard_op *op)
     return status;
 }
 
+/* With tiers below, the tombstone's entry takes the place of the key's in one step: between removing
+ * the one and adding the other a reader would go on to what lies below and find what the key had
+ * long ago. */
+static void hide_below(struct shard *shard, const struct shard_op *op, uint64_t location)
+{
+    struct located old;
+    int status = locate(shard, op, &old);
+
+    shard->index.tombstones++;
+    if (status == CASK_OK && keydir_replace(index_keydir(&shard->index), tag_of(shard, op->hash),
+                                            old.location, location))
+        count_replaced(shard, old.segment, old.size, old.deleted);
+    else
+        index_stage(&shard->index, tag_of(shard, op->hash), location);
+}
+
 /* After the tombstone is in the log. Where an entry may be left, here or in a lower tier, the
  * tombstone's own goes into the index: its higher sequence number then speaks. */
 static void settle_delete(struct shard *shard, const struct shard_op *op, uint64_t offset)
 {
-    if (forget(shard, op) == CASK_NOTFOUND && !index_has_lower(&shard->index))
-        return;
-    index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
-    shard->index.tombstones++;
+    uint64_t location = location_in_active(shard, offset);
+
+    if (index_has_lower(&shard->index)) {
+        hide_below(shard, op, location);
+    } else if (forget(shard, op) != CASK_NOTFOUND) {
+        index_stage(&shard->index, tag_of(shard, op->hash), location);
+        shard->index.tombstones++;
+    }
 }
 
 /* A tombstone is no data: it is dead as soon as it is written. */
