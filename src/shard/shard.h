@@ -256,8 +256,9 @@ bool record_is_expired(const struct record *record);
 /* Asks for flushes where the index's budget is nearly used up. Cheap. */
 void spill_look(struct shard_env *env);
 
-/* Makes room in the budget now, in the caller, who holds no lock. CASK_ENOMEM where there is
- * nothing to move, or what kept it from being moved. */
+/* Makes room in the budget now, in the caller, who holds no lock, or waits for memory that somebody
+ * holds for a while. CASK_OK does not say that there is enough. Otherwise, what kept the index from
+ * being moved. */
 CHECKED int spill_relieve(struct shard_env *env);
 
 /* Moves the keydir of a shard to disk, and merges its runs where there are many; `into_one`: all of

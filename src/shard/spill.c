@@ -533,14 +533,31 @@ void spill_look(struct shard_env *env)
         shard_ask_for_work(shard, SHARD_WORK_FLUSH);
 }
 
+/* Whoever has taken memory for a flush, a merge or a verification holds a merge_lock, and gives the
+ * memory back before it lets go of that. */
+static void wait_for_buffers(struct shard_env *env)
+{
+    for (uint32_t i = 0; i < env->shard_count; i++) {
+        pthread_mutex_lock(&env->shards[i].merge_lock);
+        pthread_mutex_unlock(&env->shards[i].merge_lock);
+    }
+}
+
 int spill_relieve(struct shard_env *env)
 {
     struct shard *shard = env->spills ? largest(env) : NULL;
+    int status = CASK_ENOMEM;
 
-    if (!shard)
+    if (!env->spills)
         return CASK_ENOMEM;
-    pthread_mutex_lock(&shard->lock);
-    shard->spill_counts.stalls++;
-    pthread_mutex_unlock(&shard->lock);
-    return spill_flush(shard, false);
+    if (shard) {
+        pthread_mutex_lock(&shard->lock);
+        shard->spill_counts.stalls++;
+        pthread_mutex_unlock(&shard->lock);
+        status = spill_flush(shard, false);
+    }
+    if (status != CASK_ENOMEM)
+        return status;
+    wait_for_buffers(env);
+    return CASK_OK; /* perhaps: the caller tries again, a number of times */
 }
