@@ -105,7 +105,9 @@ static bool is_shadowed(const struct proof *proofs, size_t count, size_t at)
     return false;
 }
 
-static int resolve_group(struct resolver *resolver, struct run_merge_entry *entries, size_t count)
+/* A tombstone goes only if nothing of its tag is left unread, which it might have to hide. */
+static int resolve_group(struct resolver *resolver, struct run_merge_entry *entries, size_t count,
+                         bool complete)
 {
     struct proof *proofs = malloc(count * sizeof *proofs);
     int status = CASK_OK;
@@ -117,6 +119,7 @@ static int resolve_group(struct resolver *resolver, struct run_merge_entry *entr
         record_buffer_init(&proofs[i].buffer);
         proofs[i].status = shard_read_at(resolver->shard, entries[i].location, &proofs[i].buffer,
                                          &proofs[i].found);
+        complete &= proofs[i].status == CASK_OK || proofs[i].status == CASK_NOTFOUND;
     }
     for (size_t i = 0; status == CASK_OK && i < count; i++) {
         bool same_record = i > 0 && entries[i].location == entries[i - 1].location;
@@ -127,7 +130,8 @@ static int resolve_group(struct resolver *resolver, struct run_merge_entry *entr
         if (proofs[i].status != CASK_OK)
             continue; /* one that cannot be read proves nothing */
         shadowed = is_shadowed(proofs, count, i);
-        if (!shadowed && !(resolver->oldest && proofs[i].found.record.type == RECORD_DELETE))
+        if (!shadowed &&
+            !(resolver->oldest && complete && proofs[i].found.record.type == RECORD_DELETE))
             continue;
         entries[i].keep = false;
         if (!same_record)
@@ -149,7 +153,8 @@ static int resolve(void *context, struct run_merge_entry *entries,
         struct epoch_guard guard = epoch_enter(&resolver->shard->env->epoch);
 
         status = resolve_group(resolver, entries + groups[i].start,
-                               groups[i].count < GROUP_MAX ? groups[i].count : GROUP_MAX);
+                               groups[i].count < GROUP_MAX ? groups[i].count : GROUP_MAX,
+                               groups[i].count <= GROUP_MAX);
         epoch_leave(guard);
     }
     return status;
