@@ -99,28 +99,36 @@ static int note_tombstone(struct loader *loader, const struct loading *entry)
     return CASK_OK;
 }
 
-/* What the runs know of the key of an entry. CASK_OK: the entry need not be added, being there or
- * being older than what is; CASK_NOTFOUND: it is news. What it shadows is counted when it is
- * dropped. */
+/* What the runs know of the key of an entry. CASK_EEXIST: the entry itself; CASK_OK: something newer;
+ * CASK_NOTFOUND: it is news. What it shadows is counted when it is dropped. A record that cannot be
+ * read for the moment may be the newer one, so that is an error; one that is damaged goes by its
+ * place. */
 static int look_in_run(struct shard *shard, const struct loading *entry, const struct record *fresh,
                        const uint64_t *locations, unsigned found)
 {
-    for (unsigned i = 0; i < found && i < CANDIDATES; i++) {
+    int status = CASK_NOTFOUND;
+
+    for (unsigned i = 0; status == CASK_NOTFOUND && i < found && i < CANDIDATES; i++) {
         struct record_buffer buffer;
         struct found old;
-        bool newer = false;
+        bool damaged;
 
         if (locations[i] == entry->location)
             return CASK_EEXIST;
         record_buffer_init(&buffer);
-        if (shard_read_at(shard, locations[i], &buffer, &old) == CASK_OK &&
-            same_key(shard, entry, fresh, &old.record))
-            newer = old.record.sequence > entry->sequence;
+        status = shard_read_at(shard, locations[i], &buffer, &old);
+        damaged = status == CASK_ECORRUPT;
+        if (damaged)
+            status = shard_read_unverified(shard, locations[i], &buffer, &old);
+        if (status == CASK_ECORRUPT)
+            status = CASK_NOTFOUND;
+        else if (status == CASK_OK && (!same_key(shard, entry, fresh, &old.record) ||
+                                       (damaged ? is_behind(shard, entry, locations[i], old.segment)
+                                                : old.record.sequence <= entry->sequence)))
+            status = CASK_NOTFOUND;
         record_buffer_release(&buffer);
-        if (newer)
-            return CASK_OK;
     }
-    return CASK_NOTFOUND;
+    return status;
 }
 
 static int look_in_runs(struct shard *shard, struct segment *segment, const struct loading *entry,
