@@ -13,11 +13,20 @@
 #define LMDB NULL
 #endif
 
+#if BENCH_HAVE_LEVELDB
+#define LEVELDB &engine_leveldb
+#else
+#define LEVELDB NULL
+#endif
+#if BENCH_HAVE_ROCKSDB
+#define ROCKSDB &engine_rocksdb
+#else
+#define ROCKSDB NULL
+#endif
+
 static const struct engine_entry entries[] = {
-    {"caskade", &engine_caskade},
-    {"tkrzw", TKRZW},
-    {"lmdb", LMDB},
-    {"none", &engine_none},
+    {"caskade", &engine_caskade}, {"tkrzw", TKRZW},     {"lmdb", LMDB},
+    {"leveldb", LEVELDB},         {"rocksdb", ROCKSDB}, {"none", &engine_none},
 };
 
 const struct engine_entry *engine_at(size_t i)

@@ -35,7 +35,9 @@ struct engine_config {
     size_t value_bytes;
     bool sync_always;       /* every put durable when it returns */
     uint32_t shards;        /* Caskade only; 0 is its default */
-    uint64_t index_memory;  /* Caskade only; 0 is its default */
+    uint64_t index_memory;  /* for the index, or for the block cache; 0 is the engine's default */
+    uint64_t memory_bytes;  /* that the process may use, page cache included; 0: the machine's */
+    unsigned sorted_puts;   /* engines that gain by it collect and sort so many; 0: none */
     uint64_t segment_bytes; /* for engines with merge, as all below; 0 is their default */
     bool merge_off;         /* merge only when told to */
     uint32_t merge_trigger_percent;
@@ -54,6 +56,17 @@ struct engine_figures {
     uint64_t merge_written_bytes;
     uint64_t merges;
     uint64_t merges_failed;
+    /* Of engines that spill, also since the last open: */
+    uint64_t index_disk_bytes; /* now, as the next two */
+    uint64_t index_spilled_keys;
+    uint64_t index_runs;
+    uint64_t index_flushes;
+    uint64_t index_run_merges;
+    uint64_t index_written_bytes;
+    uint64_t index_stalls;
+    uint64_t index_failures;
+    uint64_t index_block_reads;
+    uint64_t index_fruitless_reads;
 };
 
 /* Each engine's file defines its own. */
@@ -64,6 +77,7 @@ struct engine {
     const char *name;
     const char *settings; /* one line, for --help and the reader of the figures */
     size_t max_key_bytes;
+    bool spills; /* its index goes to disk beyond index_memory, and figures tells of it */
 
     int (*open)(const struct engine_config *config, struct engine_store **ret_store);
     int (*close)(struct engine_store *store);
@@ -92,7 +106,9 @@ struct engine {
 
 extern const struct engine engine_caskade;
 extern const struct engine engine_none;
+extern const struct engine engine_leveldb;
 extern const struct engine engine_lmdb;
+extern const struct engine engine_rocksdb;
 extern const struct engine engine_tkrzw;
 
 /* Every engine this source knows, built in or not. */

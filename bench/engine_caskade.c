@@ -84,6 +84,16 @@ static void store_figures(struct engine_store *store, struct engine_figures *ret
     ret_figures->merge_written_bytes = stats.merge_written_bytes;
     ret_figures->merges = stats.merges;
     ret_figures->merges_failed = stats.merges_failed;
+    ret_figures->index_disk_bytes = stats.index_disk_bytes;
+    ret_figures->index_spilled_keys = stats.index_spilled_keys;
+    ret_figures->index_runs = stats.index_runs;
+    ret_figures->index_flushes = stats.index_flushes;
+    ret_figures->index_run_merges = stats.index_run_merges;
+    ret_figures->index_written_bytes = stats.index_written_bytes;
+    ret_figures->index_stalls = stats.index_stalls;
+    ret_figures->index_failures = stats.index_failures;
+    ret_figures->index_block_reads = stats.index_block_reads;
+    ret_figures->index_fruitless_reads = stats.index_fruitless_reads;
 }
 
 static int session_open(struct engine_store *store, bool writes,
@@ -188,6 +198,7 @@ const struct engine engine_caskade = {
     .name = "caskade",
     .settings = "defaults: 16 shards, mapped writes and reads, checksums verified",
     .max_key_bytes = CASK_KEY_MAX,
+    .spills = true,
     .open = store_open,
     .close = store_close,
     .figures = store_figures,

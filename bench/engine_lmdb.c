@@ -4,6 +4,7 @@
  *  - Gets: a read transaction per session, renewed every 10,000 gets; the value is read where it
  *    lies in the map, without a copy. Renewed for every get it was about 20 ns slower of 850.
  *  - The map is preset to four times the data. Readahead stays on while the store fits in memory.
+ *  - sorted_puts: so many puts are collected, sorted by key and put in one transaction.
  *  - sync_always: one put per transaction, without MDB_NOSYNC and MDB_WRITEMAP.
  */
 #include "engine.h"
@@ -11,6 +12,7 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "machine.h"
 
@@ -20,13 +22,18 @@ struct engine_store {
     MDB_env *env;
     MDB_dbi dbi;
     unsigned puts_per_txn;
+    unsigned sorted_puts; /* 0: puts are not collected */
+    size_t key_bytes;     /* of what is collected, where all have one size */
+    size_t value_bytes;
 };
 
 struct engine_session {
     struct engine_store *store;
     MDB_txn *txn; /* a writer begins it with its first put */
     bool writes;
-    unsigned ops; /* in txn */
+    unsigned ops;     /* in txn */
+    uint8_t *pending; /* NULL: puts are not collected. Key and value of each, one after another */
+    unsigned pending_count;
 };
 
 static int failed(const char *call, int rc)
@@ -58,7 +65,8 @@ static int store_open(const struct engine_config *config, struct engine_store **
     if (!config->sync_always) {
         flags |= MDB_NOSYNC | MDB_WRITEMAP;
     }
-    if (data_bytes * 2 > machine_memory_bytes()) {
+    uint64_t memory = config->memory_bytes != 0 ? config->memory_bytes : machine_memory_bytes();
+    if (data_bytes * 2 > memory) {
         flags |= MDB_NORDAHEAD;
     }
     struct engine_store *store = calloc(1, sizeof *store);
@@ -68,6 +76,9 @@ static int store_open(const struct engine_config *config, struct engine_store **
         return failed("mdb_env_create", rc);
     }
     store->puts_per_txn = config->sync_always ? 1 : OPS_PER_TXN;
+    store->sorted_puts = config->sync_always ? 0 : config->sorted_puts;
+    store->key_bytes = config->key_bytes;
+    store->value_bytes = config->value_bytes;
     rc = mdb_env_set_mapsize(store->env, map_bytes);
     if (rc == 0) {
         rc = mdb_env_open(store->env, config->dir, flags, 0600);
@@ -100,6 +111,13 @@ static int session_open(struct engine_store *store, bool writes,
     }
     session->store = store;
     session->writes = writes;
+    if (writes && store->sorted_puts != 0) {
+        session->pending = malloc(store->sorted_puts * (store->key_bytes + store->value_bytes));
+        if (session->pending == NULL) {
+            free(session);
+            return failed("session", MDB_PANIC);
+        }
+    }
     if (!writes) {
         int rc = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &session->txn);
         if (rc != 0) {
@@ -119,18 +137,6 @@ static int commit(struct engine_session *session)
     return rc == 0 ? ENGINE_OK : failed("mdb_txn_commit", rc);
 }
 
-static int session_close(struct engine_session *session)
-{
-    int status = ENGINE_OK;
-    if (!session->writes) {
-        mdb_txn_abort(session->txn);
-    } else if (session->txn != NULL) {
-        status = commit(session);
-    }
-    free(session);
-    return status;
-}
-
 static int put_in_txn(struct engine_session *session, struct cask_slice key,
                       struct cask_slice value)
 {
@@ -147,9 +153,61 @@ static int put_in_txn(struct engine_session *session, struct cask_slice key,
     return rc == 0 ? ENGINE_OK : failed("mdb_put", rc);
 }
 
+static int compare_keys(const void *a, const void *b, void *key_bytes)
+{
+    return memcmp(a, b, *(const size_t *)key_bytes);
+}
+
+/* Puts what was collected in the order of its keys, in one transaction. */
+static int put_pending(struct engine_session *session)
+{
+    struct engine_store *store = session->store;
+    size_t stride = store->key_bytes + store->value_bytes;
+    qsort_r(session->pending, session->pending_count, stride, compare_keys, &store->key_bytes);
+    for (unsigned i = 0; i < session->pending_count; i++) {
+        const uint8_t *at = session->pending + i * stride;
+        const struct cask_slice key = {at, store->key_bytes};
+        const struct cask_slice value = {at + store->key_bytes, store->value_bytes};
+        if (put_in_txn(session, key, value) != ENGINE_OK) {
+            return ENGINE_FAILED;
+        }
+    }
+    session->pending_count = 0;
+    return session->txn != NULL ? commit(session) : ENGINE_OK;
+}
+
+static int collect(struct engine_session *session, struct cask_slice key, struct cask_slice value)
+{
+    struct engine_store *store = session->store;
+    uint8_t *at = session->pending +
+                  session->pending_count * (store->key_bytes + store->value_bytes);
+    memcpy(at, key.data, store->key_bytes);
+    memcpy(at + store->key_bytes, value.data, store->value_bytes);
+    session->pending_count++;
+    return session->pending_count == store->sorted_puts ? put_pending(session) : ENGINE_OK;
+}
+
+static int session_close(struct engine_session *session)
+{
+    int status = ENGINE_OK;
+    if (!session->writes) {
+        mdb_txn_abort(session->txn);
+    } else if (session->pending != NULL) {
+        status = put_pending(session);
+    } else if (session->txn != NULL) {
+        status = commit(session);
+    }
+    free(session->pending);
+    free(session);
+    return status;
+}
+
 static int session_put(struct engine_session *session, struct cask_slice key,
                        struct cask_slice value)
 {
+    if (session->pending != NULL) {
+        return collect(session, key, value);
+    }
     int status = put_in_txn(session, key, value);
     if (status == ENGINE_OK && session->ops >= session->store->puts_per_txn) {
         status = commit(session);

@@ -166,6 +166,7 @@ extern "C" const struct engine engine_tkrzw = {
     "tkrzw",
     "HashDBM, MemoryMapParallelFile preset to its final size, buckets twice the keys",
     1 << 20,
+    false, /* spills */
     store_open,
     store_close,
     nullptr, /* figures: the buckets are part of the mapped file */
