@@ -8,6 +8,8 @@
 
 #include "ticks.h"
 
+#define PUTS_PER_LOOK 256 /* at the clock, by a load that may end early */
+
 enum gate_state { GATE_SHUT, GATE_OPEN, GATE_CANCELLED };
 
 /* Holds the threads back until all of them stand ready. */
@@ -23,7 +25,7 @@ struct worker {
     struct gate *gate;
     pthread_t thread;
     uint64_t first; /* positions of the order: [first, end) */
-    uint64_t end;
+    uint64_t end;   /* a load that ends early makes it less */
     struct engine_session *session;
     uint8_t *keys;   /* group keys */
     uint8_t *values; /* group values */
@@ -43,6 +45,12 @@ struct worker {
 static uint32_t generation_of(const struct load *load, uint64_t id)
 {
     return load->generations != NULL ? load->generations[id] : load->generation;
+}
+
+static inline uint64_t id_at(const struct load *load, uint64_t position)
+{
+    uint64_t at = order_at(&load->order, position);
+    return load->first_id + (load->within != NULL ? order_at(load->within, at) : at);
 }
 
 static int unexpected(const struct worker *worker, uint64_t id, const char *what)
@@ -67,6 +75,11 @@ static inline void call_ended(struct worker *worker)
     call_ended_in(worker, &worker->latencies);
 }
 
+static bool is_over(const struct load *load, uint64_t position)
+{
+    return load->until_ns != 0 && position % PUTS_PER_LOOK == 0 && clock_ns() > load->until_ns;
+}
+
 static int run_puts(struct worker *worker)
 {
     const struct load *load = worker->load;
@@ -74,7 +87,11 @@ static int run_puts(struct worker *worker)
     const struct cask_slice key = {worker->keys, keyspace->key_bytes};
     const struct cask_slice value = {worker->values, keyspace->value_bytes};
     for (uint64_t i = worker->first; i < worker->end; i++) {
-        uint64_t id = load->first_id + order_at(&load->order, i);
+        if (is_over(load, i)) {
+            worker->end = i;
+            break;
+        }
+        uint64_t id = id_at(load, i);
         keyspace_key(keyspace, id, worker->keys);
         keyspace_value(keyspace, id, load->generation, worker->values);
         int status = load->engine->put(worker->session, key, value);
@@ -109,7 +126,7 @@ static int run_gets(struct worker *worker, int wanted)
     const struct load *load = worker->load;
     const struct cask_slice key = {worker->keys, load->keyspace->key_bytes};
     for (uint64_t i = worker->first; i < worker->end; i++) {
-        uint64_t id = load->first_id + order_at(&load->order, i);
+        uint64_t id = id_at(load, i);
         keyspace_key(load->keyspace, id, worker->keys);
         struct cask_slice value = {NULL, 0};
         int status = load->engine->get(worker->session, key, &value);
@@ -128,7 +145,7 @@ static unsigned make_group(struct worker *worker, uint64_t position)
     uint64_t left = worker->end - position;
     unsigned count = left < load->group ? (unsigned)left : load->group;
     for (unsigned i = 0; i < count; i++) {
-        worker->ids[i] = load->first_id + order_at(&load->order, position + i);
+        worker->ids[i] = id_at(load, position + i);
         keyspace_key(load->keyspace, worker->ids[i], worker->keys + i * load->keyspace->key_bytes);
     }
     return count;
@@ -223,7 +240,7 @@ static int run_mix(struct worker *worker)
     const struct load *load = worker->load;
     const struct cask_slice key = {worker->keys, load->keyspace->key_bytes};
     for (uint64_t i = worker->first; i < worker->end; i++) {
-        uint64_t id = load->first_id + order_at(&load->order, i);
+        uint64_t id = id_at(load, i);
         keyspace_key(load->keyspace, id, worker->keys);
         int rc = i % 2 == 0 ? mix_put(worker, id, key) : mix_get(worker, id, key);
         if (rc != 0) {
@@ -305,8 +322,8 @@ static int worker_init(struct worker *worker, const struct load *load, struct ga
     memset(worker, 0, sizeof *worker);
     worker->load = load;
     worker->gate = gate;
-    worker->first = load->ops * index / load->threads;
-    worker->end = load->ops * (index + 1) / load->threads;
+    worker->first = load->first + load->ops * index / load->threads;
+    worker->end = load->first + load->ops * (index + 1) / load->threads;
     size_t group = load->group;
     worker->keys = calloc(1, group * load->keyspace->key_bytes + KEYSPACE_SLACK);
     worker->values = calloc(1, group * load->keyspace->value_bytes + KEYSPACE_SLACK);
@@ -363,6 +380,7 @@ static void collect(const struct worker *workers, unsigned count, struct load_ou
     for (unsigned i = 0; i < count; i++) {
         start_ns = workers[i].start_ns < start_ns ? workers[i].start_ns : start_ns;
         end_ns = workers[i].end_ns > end_ns ? workers[i].end_ns : end_ns;
+        outcome->ops += workers[i].end - workers[i].first;
         histogram_merge(&outcome->latencies, &workers[i].latencies);
         histogram_merge(&outcome->get_latencies, &workers[i].get_latencies);
     }

@@ -32,8 +32,11 @@ struct load {
     const struct keyspace *keyspace;
     enum load_kind kind;
     struct order order;
-    uint64_t first_id; /* added to each id of the order */
-    uint64_t ops;      /* the first so many of the order; counted in keys, whatever the group */
+    const struct order *within; /* NULL, or what order gives are positions of this one */
+    uint64_t first_id;          /* added to each id of the order */
+    uint64_t first;             /* position of the order that it begins at */
+    uint64_t ops;               /* so many of the order; counted in keys, whatever the group */
+    uint64_t until_ns;          /* LOAD_PUT ends early once clock_ns() is past it; 0: never */
     uint32_t generation;
     uint16_t *generations; /* of each id, what it holds; LOAD_MIX keeps it. NULL: generation */
     unsigned threads;
@@ -43,6 +46,7 @@ struct load {
 
 struct load_outcome {
     double seconds;
+    uint64_t ops;                   /* done; with one thread, the first so many of the order */
     struct histogram latencies;     /* in ticks, per call; empty without load.latency */
     struct histogram get_latencies; /* of LOAD_MIX, whose puts are in the one above */
 };

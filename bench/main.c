@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "machine.h"
 #include "options.h"
 #include "plot.h"
@@ -66,18 +67,30 @@ static int read_bytes(int fd, void *ret_bytes, size_t size)
     return 1;
 }
 
-/* The same, for a result and its samples. */
+/* So many bytes into new memory; NULL where there are none or they don't come. */
+static void *read_array(int fd, size_t size)
+{
+    void *bytes = size != 0 ? malloc(size) : NULL;
+    if (bytes != NULL && read_bytes(fd, bytes, size) != 1) {
+        free(bytes);
+        bytes = NULL;
+    }
+    return bytes;
+}
+
+/* The same, for a result, its samples and its steps. */
 static int read_result(int fd, struct result *ret_result)
 {
     int rc = read_bytes(fd, ret_result, sizeof *ret_result);
-    ret_result->samples = NULL;
-    if (rc != 1 || ret_result->sample_count == 0) {
+    if (rc != 1) {
         return rc;
     }
-    size_t size = ret_result->sample_count * sizeof *ret_result->samples;
-    ret_result->samples = malloc(size);
-    if (ret_result->samples == NULL || read_bytes(fd, ret_result->samples, size) != 1) {
+    ret_result->samples = read_array(fd, ret_result->sample_count * sizeof *ret_result->samples);
+    ret_result->steps = read_array(fd, ret_result->step_count * sizeof *ret_result->steps);
+    if ((ret_result->samples == NULL && ret_result->sample_count != 0) ||
+        (ret_result->steps == NULL && ret_result->step_count != 0)) {
         free(ret_result->samples);
+        free(ret_result->steps);
         return -1;
     }
     return 1;
@@ -102,6 +115,7 @@ static int run_turn(const struct turn_plan *plan, struct results *results, FILE 
         }
         if (!result.skipped && results_add(results, &result) != 0) {
             free(result.samples);
+            free(result.steps);
             rc = -1;
             break;
         }
@@ -113,6 +127,7 @@ static int run_turn(const struct turn_plan *plan, struct results *results, FILE 
     int status = 0;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
+    cgroup_remove_left(pid);
     if (rc == 0 && WIFSIGNALED(status)) {
         fprintf(stderr, "caskade-bench: %s died of signal %d\n", plan->engine->name,
                 WTERMSIG(status));

@@ -30,6 +30,14 @@ enum option_code {
     OPT_INDEX_MEMORY,
     OPT_SEGMENT_BYTES,
     OPT_CHURN_ROUNDS,
+    OPT_STEP,
+    OPT_RAM_NUM,
+    OPT_READS,
+    OPT_COLD_READS,
+    OPT_CGROUP_BYTES,
+    OPT_CGROUP_INGEST,
+    OPT_PEER_SECONDS,
+    OPT_SORTED_PUTS,
     OPT_NO_LATENCY,
     OPT_NO_WARM
 };
@@ -54,6 +62,14 @@ static const struct option long_options[] = {
     {"index-memory", required_argument, NULL, OPT_INDEX_MEMORY},
     {"segment-bytes", required_argument, NULL, OPT_SEGMENT_BYTES},
     {"churn-rounds", required_argument, NULL, OPT_CHURN_ROUNDS},
+    {"step", required_argument, NULL, OPT_STEP},
+    {"ram-num", required_argument, NULL, OPT_RAM_NUM},
+    {"reads", required_argument, NULL, OPT_READS},
+    {"cold-reads", required_argument, NULL, OPT_COLD_READS},
+    {"cgroup-bytes", required_argument, NULL, OPT_CGROUP_BYTES},
+    {"cgroup-ingest", no_argument, NULL, OPT_CGROUP_INGEST},
+    {"peer-seconds", required_argument, NULL, OPT_PEER_SECONDS},
+    {"sorted-puts", required_argument, NULL, OPT_SORTED_PUTS},
     {"no-latency", no_argument, NULL, OPT_NO_LATENCY},
     {"no-warm", no_argument, NULL, OPT_NO_WARM},
     {NULL, 0, NULL, 0},
@@ -78,9 +94,21 @@ static const char help_text[] =
     "  --batch N             puts of one batch; default 64\n"
     "  --sync-ops N          puts of each thread of syncalways; default 1000\n"
     "  --shards N            Caskade's shard_count; default its own\n"
-    "  --index-memory BYTES  Caskade's index_memory; default its own\n"
+    "  --index-memory BYTES  Caskade's index_memory, the block cache of others; default their "
+    "own,\n"
+    "                        of overflow 256 MiB\n"
     "  --segment-bytes BYTES Caskade's segment_bytes; default its own\n"
     "  --churn-rounds N      times that churn overwrites each key; default 5\n"
+    "  --step N              keys of each step that overflow reports; default 5000000\n"
+    "  --ram-num N           keys overflow puts with the index in RAM, to compare; default "
+    "10000000\n"
+    "  --reads N             gets of each kind, warm; default 1000000\n"
+    "  --cold-reads N        gets of each kind under the memory limit; default 200000\n"
+    "  --cgroup-bytes BYTES  the memory limit; default 1 GiB, 0 leaves those gets out\n"
+    "  --cgroup-ingest       overflow's fill runs under the memory limit as well\n"
+    "  --peer-seconds N      overflow's fill of another engine is stopped then; default 600\n"
+    "  --sorted-puts N       overflow's puts to LMDB are sorted, so many at a time; default "
+    "100000\n"
     "  --no-latency          don't time single calls\n"
     "  --no-warm             don't warm memory before each new store\n"
     "  --help\n";
@@ -214,6 +242,29 @@ static int parse_size(const char *name, const char *text, size_t min, size_t max
     return rc;
 }
 
+/* The options of the workload overflow. */
+static int parse_overflow(struct options *options, int code, const char *text)
+{
+    switch (code) {
+    case OPT_STEP:
+        return parse_number("step", text, 1, UINT64_C(1) << 40, &options->step);
+    case OPT_RAM_NUM:
+        return parse_number("ram-num", text, 1, UINT64_C(1) << 40, &options->ram_num);
+    case OPT_READS:
+        return parse_number("reads", text, 1, UINT64_C(1) << 40, &options->reads);
+    case OPT_COLD_READS:
+        return parse_number("cold-reads", text, 1, UINT64_C(1) << 40, &options->cold_reads);
+    case OPT_CGROUP_BYTES:
+        return parse_number("cgroup-bytes", text, 0, UINT64_C(1) << 50, &options->cgroup_bytes);
+    case OPT_PEER_SECONDS:
+        return parse_unsigned("peer-seconds", text, 1, 1u << 20, &options->peer_seconds);
+    case OPT_SORTED_PUTS:
+        return parse_unsigned("sorted-puts", text, 0, 10000000, &options->sorted_puts);
+    default:
+        return -1; /* getopt_long has said what is wrong */
+    }
+}
+
 static int parse_one(struct options *options, int code, const char *text)
 {
     switch (code) {
@@ -247,6 +298,9 @@ static int parse_one(struct options *options, int code, const char *text)
         return parse_number("segment-bytes", text, 256, UINT64_C(2) << 30, &options->segment_bytes);
     case OPT_CHURN_ROUNDS:
         return parse_unsigned("churn-rounds", text, 1, 1000, &options->churn_rounds);
+    case OPT_CGROUP_INGEST:
+        options->cgroup_ingest = true;
+        return 0;
     case OPT_DIR:
         options->dir = text;
         return 0;
@@ -263,7 +317,7 @@ static int parse_one(struct options *options, int code, const char *text)
         options->warm = false;
         return 0;
     default:
-        return -1; /* getopt_long has said what is wrong */
+        return parse_overflow(options, code, text);
     }
 }
 
@@ -281,6 +335,13 @@ static void set_defaults(struct options *options)
         .batch = 64,
         .sync_ops = 1000,
         .churn_rounds = 5,
+        .step = 5000000,
+        .ram_num = 10000000,
+        .reads = 1000000,
+        .cold_reads = 200000,
+        .cgroup_bytes = UINT64_C(1) << 30,
+        .peer_seconds = 600,
+        .sorted_puts = 100000,
         .latency = true,
         .warm = true,
     };

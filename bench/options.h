@@ -30,6 +30,15 @@ struct options {
     uint64_t index_memory;
     uint64_t segment_bytes;
     unsigned churn_rounds;
+    /* Of overflow. */
+    uint64_t step;         /* keys */
+    uint64_t ram_num;      /* keys of the fill whose index stays in RAM */
+    uint64_t reads;        /* gets of each kind with a warm page cache */
+    uint64_t cold_reads;   /* and under the memory limit */
+    uint64_t cgroup_bytes; /* 0: no gets under a memory limit */
+    bool cgroup_ingest;    /* the fill under it as well */
+    unsigned peer_seconds;
+    unsigned sorted_puts;
     bool latency;
     bool warm;
     const char *dir;

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ void results_release(struct results *results)
 {
     for (size_t i = 0; i < results->count; i++) {
         free(results->items[i].samples);
+        free(results->items[i].steps);
     }
     free(results->items);
     *results = (struct results){NULL, 0, 0};
@@ -63,8 +65,14 @@ static void print_figures(const struct result *result, FILE *file)
 {
     for (unsigned i = 0; i < result->figure_count; i++) {
         bool ends = i % FIGURES_A_LINE == FIGURES_A_LINE - 1 || i == result->figure_count - 1;
-        fprintf(file, "    %22s %-12.6g%s", result->figures[i].name, result->figures[i].value,
-                ends ? "\n" : "");
+        double value = result->figures[i].value;
+        fprintf(file, "    %22s ", result->figures[i].name);
+        if (isnan(value)) {
+            fprintf(file, "%-12s", "not known");
+        } else {
+            fprintf(file, "%-12.6g", value);
+        }
+        fputs(ends ? "\n" : "", file);
     }
 }
 
@@ -93,6 +101,9 @@ void result_print(const struct result *result, FILE *file)
     }
     fprintf(file, " %s, %u thread%s, round %u\n", result->engine, result->threads,
             result->threads == 1 ? "" : "s", result->round);
+    if (result->step_count != 0) {
+        steps_print(result->steps, result->step_count, file);
+    }
     print_figures(result, file);
 }
 
@@ -121,8 +132,13 @@ static void print_json_figures(const struct result *result, FILE *file)
     }
     fprintf(file, ", \"figures\": {");
     for (unsigned i = 0; i < result->figure_count; i++) {
-        fprintf(file, "%s\"%s\": %.9g", i == 0 ? "" : ", ", result->figures[i].name,
-                result->figures[i].value);
+        double value = result->figures[i].value;
+        fprintf(file, "%s\"%s\": ", i == 0 ? "" : ", ", result->figures[i].name);
+        if (isnan(value)) {
+            fprintf(file, "null");
+        } else {
+            fprintf(file, "%.9g", value);
+        }
     }
     fprintf(file, "}");
 }
@@ -155,6 +171,10 @@ void result_print_json(const struct result *result, FILE *file)
     if (result->sample_count != 0) {
         fprintf(file, ", ");
         series_print_json(result->samples, result->sample_count, file);
+    }
+    if (result->step_count != 0) {
+        fprintf(file, ", ");
+        steps_print_json(result->steps, result->step_count, file);
     }
     fprintf(file, "}\n");
 }

@@ -9,14 +9,15 @@
 #include <stdio.h>
 
 #include "series.h"
+#include "steps.h"
 
 #define RESULT_NAME_BYTES 16
-#define RESULT_FIGURES_MAX 40
+#define RESULT_FIGURES_MAX 64
 
 /* What one workload alone has to tell. */
 struct result_figure {
     char name[24];
-    double value;
+    double value; /* NaN: it could not be had */
 };
 
 struct result {
@@ -44,6 +45,8 @@ struct result {
     struct result_figure figures[RESULT_FIGURES_MAX];
     size_t sample_count;    /* so many samples follow the result on its way */
     struct sample *samples; /* where it has arrived; of results_release() to free */
+    size_t step_count;      /* and so many steps behind them */
+    struct step *steps;     /* the same */
 };
 
 struct results {
@@ -52,7 +55,7 @@ struct results {
     size_t capacity;
 };
 
-/* Appends a copy, which takes the samples over. Returns 0, or -1 when out of memory. */
+/* Appends a copy, which takes samples and steps over. Returns 0, or -1 when out of memory. */
 int results_add(struct results *results, const struct result *result);
 void results_release(struct results *results);
 

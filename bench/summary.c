@@ -1,5 +1,6 @@
 #include "summary.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,17 @@ static struct summary_ratio spread(double *values, size_t count)
     return spread;
 }
 
+/* How many times as fast a is as b. */
+static double compare(const struct result *a, const struct result *b)
+{
+    if (a->step_count == 0 || b->step_count == 0) {
+        return result_ns_per_op(b) / result_ns_per_op(a);
+    }
+    double keys = (double)(a->ops < b->ops ? a->ops : b->ops);
+    return steps_seconds_at(b->steps, b->step_count, keys) /
+           steps_seconds_at(a->steps, a->step_count, keys);
+}
+
 struct summary_ratio summary_compare(const struct results *results, const struct summary_key *fast,
                                      const struct summary_key *slow)
 {
@@ -100,7 +112,7 @@ struct summary_ratio summary_compare(const struct results *results, const struct
         const struct result *a = find(results, fast, round);
         const struct result *b = find(results, slow, round);
         if (a != NULL && b != NULL && a->seconds > 0.0) {
-            values[count++] = result_ns_per_op(b) / result_ns_per_op(a);
+            values[count++] = compare(a, b);
         }
     }
     return spread(values, count);
@@ -114,7 +126,7 @@ struct summary_ratio summary_figure(const struct results *results, const struct 
     for (unsigned round = 1; round <= ROUNDS_MAX; round++) {
         const struct result *result = find(results, key, round);
         const struct result_figure *figure = result != NULL ? result_figure(result, name) : NULL;
-        if (figure != NULL) {
+        if (figure != NULL && !isnan(figure->value)) {
             values[count++] = figure->value;
         }
     }
@@ -230,6 +242,59 @@ static void print_against_single(const struct report *report, const struct summa
     }
 }
 
+/* The rounds' ratios of one figure, a time: how many times as fast the first is. */
+static struct summary_ratio compare_figure(const struct results *results,
+                                           const struct summary_key *fast,
+                                           const struct summary_key *slow, const char *name)
+{
+    double values[ROUNDS_MAX];
+    size_t count = 0;
+    for (unsigned round = 1; round <= ROUNDS_MAX; round++) {
+        const struct result *a = find(results, fast, round);
+        const struct result *b = find(results, slow, round);
+        const struct result_figure *x = a != NULL ? result_figure(a, name) : NULL;
+        const struct result_figure *y = b != NULL ? result_figure(b, name) : NULL;
+        if (x != NULL && y != NULL && x->value > 0.0 && y->value > 0.0) {
+            values[count++] = y->value / x->value;
+        }
+    }
+    return spread(values, count);
+}
+
+static bool is_time(const char *figure)
+{
+    size_t length = strlen(figure);
+    return length > 3 && strcmp(figure + length - 3, "_ns") == 0;
+}
+
+/* Caskade's times of gets against a peer's, of those that read both warm and cold. */
+static void print_figures_against_peer(const struct report *report, const struct summary_key *key)
+{
+    const struct summary_key own = {SUBJECT, key->workload, key->threads};
+    const struct result *first = find(report->results, key, 1);
+    if (first == NULL || first->step_count == 0 || strcmp(key->engine, SUBJECT) == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < first->figure_count; i++) {
+        const char *name = first->figures[i].name;
+        struct summary_ratio ratio = compare_figure(report->results, &own, key, name);
+        if (!is_time(name) || ratio.rounds == 0) {
+            continue;
+        }
+        fprintf(report->file, "%10.2f  (%.2f to %.2f)  %s %s x%u / %s %s x%u, %s\n", ratio.median,
+                ratio.min, ratio.max, own.engine, own.workload, own.threads, key->engine,
+                key->workload, key->threads, name);
+        if (report->json != NULL) {
+            fprintf(report->json,
+                    "{\"ratio_of\": {\"engine\": \"%s\", \"workload\": \"%s\", \"threads\": %u, "
+                    "\"figure\": \"%s\"}, \"to\": {\"engine\": \"%s\"}, \"rounds\": %u, "
+                    "\"median\": %.4f, \"min\": %.4f, \"max\": %.4f}\n",
+                    own.engine, own.workload, own.threads, name, key->engine, ratio.rounds,
+                    ratio.median, ratio.min, ratio.max);
+        }
+    }
+}
+
 /* What only this workload tells. */
 static void print_figures(const struct report *report, const struct summary_key *key)
 {
@@ -237,6 +302,9 @@ static void print_figures(const struct report *report, const struct summary_key 
     for (unsigned i = 0; first != NULL && i < first->figure_count; i++) {
         const char *name = first->figures[i].name;
         struct summary_ratio figure = summary_figure(report->results, key, name);
+        if (figure.rounds == 0) {
+            continue; /* no round could tell */
+        }
         fprintf(report->file, "%12.6g  (%.6g to %.6g)  %s %s x%u %s\n", figure.median, figure.min,
                 figure.max, key->engine, key->workload, key->threads, name);
         if (report->json != NULL) {
@@ -300,6 +368,7 @@ void summary_print(const struct results *results, const struct options *options,
     for_each_key(&report, print_median);
     fprintf(file, "\nHow many times as fast: median (smallest to largest round); xN: N threads\n");
     for_each_key(&report, print_against_peer);
+    for_each_key(&report, print_figures_against_peer);
     for_each_key(&report, print_against_one_thread);
     for_each_key(&report, print_against_single);
     if (has_figures(results)) {

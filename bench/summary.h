@@ -32,10 +32,11 @@ double summary_median(double *values, size_t count);
 /* The median over the rounds of nanoseconds per operation; 0 where there are no results. */
 double summary_ns_per_op(const struct results *results, const struct summary_key *key);
 
+/* Where both went in steps, of the keys that both have put. */
 struct summary_ratio summary_compare(const struct results *results, const struct summary_key *fast,
                                      const struct summary_key *slow);
 
-/* The same of a figure, over the rounds that have it. */
+/* A figure, over the rounds that have it. */
 struct summary_ratio summary_figure(const struct results *results, const struct summary_key *key,
                                     const char *name);
 

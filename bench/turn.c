@@ -11,6 +11,7 @@
 
 #include "machine.h"
 #include "merge.h"
+#include "overflow.h"
 #include "ticks.h"
 
 /* Keys that are read, and compared, after a store was opened anew. */
@@ -157,8 +158,7 @@ static int time_open(struct turn *turn, struct load_outcome *ret_outcome, struct
     return rc;
 }
 
-/* Ends with the process's parent. */
-static void die_with_parent(pid_t parent)
+void turn_die_with_parent(pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) {
@@ -169,7 +169,7 @@ static void die_with_parent(pid_t parent)
 /* In a process of its own: fills the store, says so with one byte, and waits for its end. */
 static void fill_and_wait(struct turn *turn, pid_t parent, int fd)
 {
-    die_with_parent(parent);
+    turn_die_with_parent(parent);
     static struct load_outcome outcome;
     if (open_store(turn, turn->plan->options->num, false) != 0) {
         _exit(EXIT_FAILURE);
@@ -246,6 +246,8 @@ static int run_kind(struct turn *turn, enum workload_kind kind, struct load_outc
     case WORKLOAD_MERGE_LATENCY:
     case WORKLOAD_MERGE_SPEED:
         return merge_run(turn, kind, ret_outcome, result);
+    case WORKLOAD_OVERFLOW:
+        return overflow_run(turn, ret_outcome, result);
     }
     return -1;
 }
@@ -253,7 +255,7 @@ static int run_kind(struct turn *turn, enum workload_kind kind, struct load_outc
 static bool wants_filled(enum workload_kind kind)
 {
     return kind != WORKLOAD_FILL && kind != WORKLOAD_BATCH && kind != WORKLOAD_SYNC &&
-           kind != WORKLOAD_REOPEN_KILL && !merge_is_about(kind);
+           kind != WORKLOAD_REOPEN_KILL && kind != WORKLOAD_OVERFLOW && !merge_is_about(kind);
 }
 
 static void set_latencies(struct result *result, const struct histogram *latencies)
@@ -267,7 +269,8 @@ static void set_latencies(struct result *result, const struct histogram *latenci
 
 static void set_figures(struct turn *turn, struct result *result)
 {
-    struct engine_figures figures = {ENGINE_UNKNOWN, ENGINE_UNKNOWN, 0, 0, 0, 0, 0, 0, 0, 0};
+    struct engine_figures figures = {.index_ram_bytes = ENGINE_UNKNOWN,
+                                     .recovered_records = ENGINE_UNKNOWN};
     if (turn->store != NULL && turn->plan->engine->figures != NULL) {
         turn->plan->engine->figures(turn->store, &figures);
     }
@@ -291,15 +294,27 @@ static int send_bytes(int fd, const void *bytes, size_t size)
     return 0;
 }
 
+static void release_steps(struct turn *turn)
+{
+    free(turn->steps);
+    turn->steps = NULL;
+    turn->step_count = 0;
+}
+
 static int send_result(struct turn *turn, struct result *result)
 {
     const struct series *series = &turn->series;
     result->sample_count = series->count;
+    result->step_count = turn->step_count;
     int rc = send_bytes(turn->fd, result, sizeof *result);
     if (rc == 0) {
         rc = send_bytes(turn->fd, series->samples, series->count * sizeof *series->samples);
     }
+    if (rc == 0) {
+        rc = send_bytes(turn->fd, turn->steps, turn->step_count * sizeof *turn->steps);
+    }
     series_release(&turn->series);
+    release_steps(turn);
     return rc;
 }
 
@@ -330,7 +345,9 @@ static int run_workload(struct turn *turn, const struct workload *workload)
     }
     result.seconds = outcome.seconds;
     set_latencies(&result, &outcome.latencies);
-    set_figures(turn, &result);
+    if (workload->kind != WORKLOAD_OVERFLOW) { /* whose figures are those of other processes */
+        set_figures(turn, &result);
+    }
     return send_result(turn, &result);
 }
 
@@ -348,6 +365,7 @@ static int run_turn(const struct turn_plan *plan, int fd)
         rc = run_workload(&turn, options->workloads[i]);
     }
     series_release(&turn.series);
+    release_steps(&turn);
     if (turn_close(&turn) != 0 || machine_remove_dir(plan->dir) != 0) {
         rc = -1;
     }
@@ -366,7 +384,7 @@ int turn_start(const struct turn_plan *plan, pid_t *ret_pid, int *ret_fd)
     if (child == 0) {
         signal(SIGINT, SIG_DFL);
         signal(SIGTERM, SIG_DFL);
-        die_with_parent(parent);
+        turn_die_with_parent(parent);
         close(fds[0]);
         _exit(run_turn(plan, fds[1]) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
     }

@@ -36,7 +36,9 @@ struct turn {
     uint32_t generation;
     uint64_t rss_anon_start_bytes;
     struct series series; /* its samples go with the next result */
-    int fd;               /* where the results go */
+    struct step *steps;   /* so do they; of the heap */
+    size_t step_count;
+    int fd; /* where the results go */
 };
 
 /* What the command line says of a store. */
@@ -51,9 +53,12 @@ int turn_clear(struct turn *turn, uint64_t bytes);
 /* A load of all keys on the open store. */
 struct load turn_load(const struct turn *turn, enum load_kind kind, uint64_t salt);
 
+/* Ends the calling process, a child of parent, with it. */
+void turn_die_with_parent(pid_t parent);
+
 /* Starts the turn's process. Each struct result appears on *ret_fd as soon as it is there, its
- * samples behind it; the end of the file comes with the end of the process, whose exit code is 0 if
- * all went well. Returns 0, or -1 with a message on stderr. */
+ * samples and steps behind it; the end of the file comes with the end of the process, whose exit
+ * code is 0 if all went well. Returns 0, or -1 with a message on stderr. */
 int turn_start(const struct turn_plan *plan, pid_t *ret_pid, int *ret_fd);
 
 #endif

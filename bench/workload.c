@@ -18,6 +18,8 @@ static const struct workload workloads[] = {
      "--num puts over 100000 keys, 100 MB segments, merged at 10 of them; the same"},
     {"mergelatency", WORKLOAD_MERGE_LATENCY, "puts and gets while merging, and while not"},
     {"mergespeed", WORKLOAD_MERGE_SPEED, "merges a store that is 80 % dead, beside cp"},
+    {"overflow", WORKLOAD_OVERFLOW,
+     "a fill past --index-memory, step by step; then gets, warm and with --cgroup-bytes"},
 };
 
 const struct workload *workload_at(size_t i)

@@ -18,7 +18,8 @@ enum workload_kind {
     WORKLOAD_CHURN,
     WORKLOAD_DICTIONARY,
     WORKLOAD_MERGE_LATENCY,
-    WORKLOAD_MERGE_SPEED
+    WORKLOAD_MERGE_SPEED,
+    WORKLOAD_OVERFLOW /* of overflow.h, the same */
 };
 
 struct workload {
