@@ -121,11 +121,11 @@ static int set(const struct cgroup *cgroup, const char *name, const char *value)
     return rc;
 }
 
-static int make_in(struct cgroup *cgroup, const struct place *place, uint64_t bytes)
+static int make_in(struct cgroup *cgroup, const struct place *place, pid_t owner, uint64_t bytes)
 {
     char limit[32];
     snprintf(limit, sizeof limit, "%" PRIu64, bytes);
-    if (name_group(cgroup, place, getpid()) != 0 ||
+    if (name_group(cgroup, place, owner) != 0 ||
         (mkdir(cgroup->dir, 0700) != 0 && errno != EEXIST)) {
         return -1;
     }
@@ -140,16 +140,16 @@ static int make_in(struct cgroup *cgroup, const struct place *place, uint64_t by
     return -1;
 }
 
-int cgroup_make(struct cgroup *cgroup, uint64_t bytes)
+int cgroup_make(struct cgroup *cgroup, pid_t owner, uint64_t bytes)
 {
     struct place place;
     if (find_place(&place, false) != 0 && find_place(&place, true) != 0) {
         fprintf(stderr, "caskade-bench: this system has no control groups\n");
         return -1;
     }
-    int rc = make_in(cgroup, &place, bytes);
+    int rc = make_in(cgroup, &place, owner, bytes);
     while (rc != 0 && place.v2 && go_up(&place)) {
-        rc = make_in(cgroup, &place, bytes);
+        rc = make_in(cgroup, &place, owner, bytes);
     }
     if (rc != 0) {
         fprintf(stderr, "caskade-bench: no control group with a memory limit can be made: %s: %s\n",

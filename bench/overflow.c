@@ -92,7 +92,7 @@ static enum phase_end run_limited(struct overflow *overflow,
                                   int (*phase)(struct overflow *overflow), bool *ret_made)
 {
     struct cgroup cgroup;
-    *ret_made = cgroup_make(&cgroup, options_of(overflow)->cgroup_bytes) == 0;
+    *ret_made = cgroup_make(&cgroup, overflow->turn->pid, options_of(overflow)->cgroup_bytes) == 0;
     if (!*ret_made) {
         return PHASE_FAILED;
     }
@@ -392,6 +392,7 @@ static void set_result(const struct overflow *overflow, struct load_outcome *ret
     result->num = facts->reached;
     result->ops = facts->reached;
     result->bytes = facts->reached * (options->key_bytes + options->value_bytes);
+    result->rss_anon_start_bytes = overflow->turn->rss_anon_start_bytes;
     result->rss_anon_bytes = facts->rss_anon_bytes;
     result->disk_bytes = facts->disk_bytes;
     result->index_ram_bytes = facts->filled ? facts->figures.index_ram_bytes : ENGINE_UNKNOWN;

@@ -183,13 +183,10 @@ static void fill_and_wait(struct turn *turn, pid_t parent, int fd)
     }
 }
 
-/* Leaves a store that a killed process filled. */
+/* Leaves a store that a killed process filled, where there was none. In the twin. */
 static int fill_and_kill(struct turn *turn)
 {
     int fds[2];
-    if (clear_store(turn) != 0) {
-        return -1;
-    }
     if (pipe(fds) != 0) {
         perror("caskade-bench: pipe");
         return -1;
@@ -215,13 +212,32 @@ static int fill_and_kill(struct turn *turn)
                 turn->plan->engine->name);
         return -1;
     }
-    turn->filled = true;
     return 0;
 }
 
-static int run_kind(struct turn *turn, enum workload_kind kind, struct load_outcome *ret_outcome,
+/* Has the twin do what it does for a workload. */
+static int ask_twin(struct turn *turn, unsigned index)
+{
+    int answer = -1;
+    ssize_t n = write(turn->twin_fd, &index, sizeof index);
+    if (n == (ssize_t)sizeof index) {
+        do {
+            n = read(turn->answer_fd, &answer, sizeof answer);
+        } while (n < 0 && errno == EINTR);
+    }
+    return n == (ssize_t)sizeof answer ? answer : -1;
+}
+
+static int leave_killed(struct turn *turn, unsigned index)
+{
+    turn->filled = clear_store(turn) == 0 && ask_twin(turn, index) == 0;
+    return turn->filled ? 0 : -1;
+}
+
+static int run_kind(struct turn *turn, unsigned index, struct load_outcome *ret_outcome,
                     struct result *result)
 {
+    enum workload_kind kind = turn->plan->options->workloads[index]->kind;
     switch (kind) {
     case WORKLOAD_FILL:
         return fill(turn, LOAD_PUT, ret_outcome, result);
@@ -240,7 +256,7 @@ static int run_kind(struct turn *turn, enum workload_kind kind, struct load_outc
     case WORKLOAD_REOPEN:
         return turn_close(turn) == 0 ? time_open(turn, ret_outcome, result) : -1;
     case WORKLOAD_REOPEN_KILL:
-        return fill_and_kill(turn) == 0 ? time_open(turn, ret_outcome, result) : -1;
+        return leave_killed(turn, index) == 0 ? time_open(turn, ret_outcome, result) : -1;
     case WORKLOAD_CHURN:
     case WORKLOAD_DICTIONARY:
     case WORKLOAD_MERGE_LATENCY:
@@ -318,8 +334,9 @@ static int send_result(struct turn *turn, struct result *result)
     return rc;
 }
 
-static int run_workload(struct turn *turn, const struct workload *workload)
+static int run_workload(struct turn *turn, unsigned index)
 {
+    const struct workload *workload = turn->plan->options->workloads[index];
     static struct load_outcome outcome;
     struct result result;
     memset(&result, 0, sizeof result); /* it travels as bytes: no padding left undefined */
@@ -339,7 +356,7 @@ static int run_workload(struct turn *turn, const struct workload *workload)
         fill(turn, LOAD_PUT, &outcome, &result) != 0) {
         return -1;
     }
-    if (run_kind(turn, workload->kind, &outcome, &result) != 0) {
+    if (run_kind(turn, index, &outcome, &result) != 0) {
         fprintf(stderr, "caskade-bench: %s: %s failed\n", result.engine, result.workload);
         return -1;
     }
@@ -351,6 +368,77 @@ static int run_workload(struct turn *turn, const struct workload *workload)
     return send_result(turn, &result);
 }
 
+/* The twin: does what it is asked for until nobody is left to ask. */
+static void run_twin(struct turn *turn, int ask_fd, int tell_fd)
+{
+    unsigned index = 0;
+    int rc = 0;
+    turn_die_with_parent(turn->pid);
+    while (rc == 0 && read(ask_fd, &index, sizeof index) == (ssize_t)sizeof index) {
+        bool whole = turn->plan->options->workloads[index]->kind == WORKLOAD_OVERFLOW;
+        rc = whole ? run_workload(turn, index) : fill_and_kill(turn);
+        if (write(tell_fd, &rc, sizeof rc) != (ssize_t)sizeof rc) {
+            rc = -1;
+        }
+    }
+    _exit(rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static bool wants_twin(const struct options *options)
+{
+    bool wants = false;
+    for (size_t i = 0; i < options->workload_count; i++) {
+        enum workload_kind kind = options->workloads[i]->kind;
+        wants |= kind == WORKLOAD_REOPEN_KILL || kind == WORKLOAD_OVERFLOW;
+    }
+    return wants;
+}
+
+static int start_twin(struct turn *turn)
+{
+    int ask[2];
+    int tell[2];
+    if (pipe(ask) != 0 || pipe(tell) != 0) {
+        perror("caskade-bench: pipe"); /* what is open ends with the turn */
+        return -1;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        close(ask[1]);
+        close(tell[0]);
+        run_twin(turn, ask[0], tell[1]);
+    }
+    close(ask[0]);
+    close(tell[1]);
+    turn->twin_fd = ask[1];
+    turn->answer_fd = tell[0];
+    if (child < 0) {
+        perror("caskade-bench: fork");
+        return -1;
+    }
+    return 0;
+}
+
+/* Its exit code was told with its last answer. */
+static void end_twin(struct turn *turn)
+{
+    if (turn->twin_fd >= 0) {
+        close(turn->twin_fd);
+        close(turn->answer_fd);
+        wait(NULL);
+    }
+}
+
+/* A workload that the twin runs leaves no store to others. */
+static int run_or_ask(struct turn *turn, unsigned index)
+{
+    if (turn->plan->options->workloads[index]->kind != WORKLOAD_OVERFLOW) {
+        return run_workload(turn, index);
+    }
+    turn->filled = false;
+    return turn_close(turn) == 0 ? ask_twin(turn, index) : -1;
+}
+
 static int run_turn(const struct turn_plan *plan, int fd)
 {
     const struct options *options = plan->options;
@@ -359,11 +447,15 @@ static int run_turn(const struct turn_plan *plan, int fd)
         .keyspace = {options->seed, options->key_bytes, options->value_bytes},
         .rss_anon_start_bytes = machine_rss_anon_bytes(),
         .fd = fd,
+        .pid = getpid(),
+        .twin_fd = -1,
+        .answer_fd = -1,
     };
-    int rc = 0;
-    for (size_t i = 0; i < options->workload_count && rc == 0; i++) {
-        rc = run_workload(&turn, options->workloads[i]);
+    int rc = wants_twin(options) ? start_twin(&turn) : 0;
+    for (unsigned i = 0; i < options->workload_count && rc == 0; i++) {
+        rc = run_or_ask(&turn, i);
     }
+    end_twin(&turn);
     series_release(&turn.series);
     release_steps(&turn);
     if (turn_close(&turn) != 0 || machine_remove_dir(plan->dir) != 0) {

@@ -4,7 +4,9 @@
  *  1. A turn's process is forked by one that has a single thread: its memory figures are its own,
  *     and an engine that crashes takes only its turn with it.
  *  2. Before each new store, memory is warmed (machine.h).
- *  3. A workload that reads finds a store with all keys in it: the one its predecessors left, or
+ *  3. What forks processes that open stores is done by a twin, forked before the turn has opened
+ *     one: threads of an engine's own, which it keeps from store to store, are not in a child.
+ *  4. A workload that reads finds a store with all keys in it: the one its predecessors left, or
  *     else one that is filled for it, which no figure shows.
  */
 #ifndef BENCH_TURN_H
@@ -38,7 +40,10 @@ struct turn {
     struct series series; /* its samples go with the next result */
     struct step *steps;   /* so do they; of the heap */
     size_t step_count;
-    int fd; /* where the results go */
+    int fd;        /* where the results go */
+    pid_t pid;     /* of the turn, in its twin as well */
+    int twin_fd;   /* a workload's number goes there; -1: no twin */
+    int answer_fd; /* and what it ended with comes from here */
 };
 
 /* What the command line says of a store. */

@@ -319,7 +319,7 @@ static void test_a_group_limits_memory(void **state)
 {
     (void)state;
     struct cgroup cgroup;
-    if (cgroup_make(&cgroup, 32 << 20) != 0) {
+    if (cgroup_make(&cgroup, getpid(), 32 << 20) != 0) {
         print_message("no control group can be made here: not tested\n");
         return;
     }
@@ -341,7 +341,7 @@ static void test_a_group_limits_memory(void **state)
     }
     cgroup_remove(&cgroup);
     assert_int_equal(access(cgroup.dir, F_OK), -1);
-    assert_int_equal(cgroup_make(&cgroup, 32 << 20), 0);
+    assert_int_equal(cgroup_make(&cgroup, getpid(), 32 << 20), 0);
     cgroup_remove_left(getpid());
     assert_int_equal(access(cgroup.dir, F_OK), -1);
 }
