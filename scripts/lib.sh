@@ -41,6 +41,8 @@ shellcheck command shellcheck
 mandoc command mandoc
 zstd command zstd
 libtkrzw-dev pkgconfig tkrzw
+libleveldb-dev header leveldb/c.h
+librocksdb-dev header rocksdb/c.h
 util-linux command setarch
 procps command ps'
 
