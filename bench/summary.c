@@ -261,13 +261,15 @@ static struct summary_ratio compare_figure(const struct results *results,
     return spread(values, count);
 }
 
-static bool is_time(const char *figure)
+/* Times of the fill are compared by its steps, over the keys that both have put. */
+static bool is_time_of_gets(const char *figure)
 {
     size_t length = strlen(figure);
-    return length > 3 && strcmp(figure + length - 3, "_ns") == 0;
+    return (strncmp(figure, "warm_", 5) == 0 || strncmp(figure, "cold_", 5) == 0) &&
+           strcmp(figure + length - 3, "_ns") == 0;
 }
 
-/* Caskade's times of gets against a peer's, of those that read both warm and cold. */
+/* Caskade's times of gets against a peer's, where the workload tells them. */
 static void print_figures_against_peer(const struct report *report, const struct summary_key *key)
 {
     const struct summary_key own = {SUBJECT, key->workload, key->threads};
@@ -278,7 +280,7 @@ static void print_figures_against_peer(const struct report *report, const struct
     for (unsigned i = 0; i < first->figure_count; i++) {
         const char *name = first->figures[i].name;
         struct summary_ratio ratio = compare_figure(report->results, &own, key, name);
-        if (!is_time(name) || ratio.rounds == 0) {
+        if (!is_time_of_gets(name) || ratio.rounds == 0) {
             continue;
         }
         fprintf(report->file, "%10.2f  (%.2f to %.2f)  %s %s x%u / %s %s x%u, %s\n", ratio.median,

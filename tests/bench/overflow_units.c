@@ -21,6 +21,7 @@
 #include "machine.h"
 #include "overflow.h"
 #include "steps.h"
+#include "summary.h"
 #include "ticks.h"
 
 #define NUM 5000
@@ -141,6 +142,39 @@ static void test_what_is_not_known_is_null(void **state)
     assert_null(strstr(text, "nan"));
     free(text);
     free(facts);
+}
+
+static void add_result(struct results *results, const char *name, size_t step_count, double ns)
+{
+    struct result result = {.workload = "overflow", .threads = 1, .round = 1};
+    snprintf(result.engine, sizeof result.engine, "%s", name);
+    result.ops = steps[step_count - 1].keys;
+    result.seconds = 1000.0; /* the steps count, not this */
+    result.steps = calloc(step_count, sizeof steps[0]);
+    assert_non_null(result.steps);
+    memcpy(result.steps, steps, step_count * sizeof steps[0]);
+    result.step_count = step_count;
+    result_add_figure(&result, "warm_get_ns", ns);
+    result_add_figure(&result, "cold_get_ns", (double)NAN);
+    assert_int_equal(results_add(results, &result), 0);
+}
+
+/* A peer that was stopped after 200 keys, in twice the time. */
+static void test_fills_are_compared_over_the_keys_both_have_put(void **state)
+{
+    (void)state;
+    struct results results = {NULL, 0, 0};
+    add_result(&results, "caskade", STEPS, 100.0);
+    add_result(&results, "lmdb", 2, 250.0);
+    results.items[1].steps[0].seconds *= 2.0;
+    results.items[1].steps[1].seconds *= 2.0;
+    const struct summary_key own = {"caskade", "overflow", 1};
+    const struct summary_key peer = {"lmdb", "overflow", 1};
+    assert_near(summary_compare(&results, &own, &peer).median, 2.0);
+    assert_near(summary_compare(&results, &peer, &own).median, 0.5);
+    assert_int_equal(summary_figure(&results, &own, "warm_get_ns").rounds, 1);
+    assert_int_equal(summary_figure(&results, &own, "cold_get_ns").rounds, 0);
+    results_release(&results);
 }
 
 /* A store of one array, by id; keys are made small enough to be found by trying all. */
@@ -354,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_steps_are_written_whole),
         cmocka_unit_test(test_figures_are_those_the_aims_ask_for),
         cmocka_unit_test(test_what_is_not_known_is_null),
+        cmocka_unit_test(test_fills_are_compared_over_the_keys_both_have_put),
         cmocka_unit_test(test_steps_put_each_key_once),
         cmocka_unit_test(test_a_load_that_is_over_says_how_far_it_came),
         cmocka_unit_test(test_what_a_stopped_load_put_can_be_read),
