@@ -287,7 +287,8 @@ void shard_retire(struct shard *shard, struct segment **inputs, size_t count)
     shard_reap(shard);
 }
 
-/* Under ahead_lock, so that nobody gets blocks meanwhile, and the lock, so that nobody uses them. */
+/* Under ahead_lock, so that nobody gets blocks meanwhile, and the lock, so that nobody uses
+ * them. */
 int shard_give_back(struct shard *shard)
 {
     int status = CASK_OK;

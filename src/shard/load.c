@@ -99,10 +99,10 @@ static int note_tombstone(struct loader *loader, const struct loading *entry)
     return CASK_OK;
 }
 
-/* What the runs know of the key of an entry. CASK_EEXIST: the entry itself; CASK_OK: something newer;
- * CASK_NOTFOUND: it is news. What it shadows is counted when it is dropped. A record that cannot be
- * read for the moment may be the newer one, so that is an error; one that is damaged goes by its
- * place. */
+/* What the runs know of the key of an entry. CASK_EEXIST: the entry itself; CASK_OK: something
+ * newer; CASK_NOTFOUND: it is news. What it shadows is counted when it is dropped. A record that
+ * cannot be read for the moment may be the newer one, so that is an error; one that is damaged
+ * goes by its place. */
 static int look_in_run(struct shard *shard, const struct loading *entry, const struct record *fresh,
                        const uint64_t *locations, unsigned found)
 {

@@ -153,8 +153,8 @@ bool shard_write_otherwise(struct shard *shard)
     return changed;
 }
 
-/* The first segments of the shards differ in size, so that keys spread evenly over the shards do not
- * make all of them go on to their next segment, and seal the last, at the same time. */
+/* The first segments of the shards differ in size, so that keys spread evenly over the shards do
+ * not make all of them go on to their next segment, and seal the last, at the same time. */
 static uint64_t usual_capacity(const struct shard *shard, uint64_t predecessor)
 {
     uint64_t usual = shard->config.segment_bytes;

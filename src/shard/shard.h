@@ -11,10 +11,10 @@
  *  6. A write is durable when `synced` has reached its position and the same holds for the shards
  *     that it depends on (batches across shards).
  *
- * Lock order: merge_lock, seal_lock, manifest_lock, ahead_lock, lock; locks of several shards in ascending
- * order of shards; sync_lock and work_lock are leaves. No file is read, written or synced under
- * `lock`, but for the append itself, the blocks it needs, and old records that a drain or a delete
- * proves.
+ * Lock order: merge_lock, seal_lock, manifest_lock, ahead_lock, lock; locks of several shards in
+ * ascending order of shards; sync_lock and work_lock are leaves. No file is read, written or synced
+ * under `lock`, but for the append itself, the blocks it needs, and old records that a drain or a
+ * delete proves.
  */
 #ifndef CASKADE_SHARD_H
 #define CASKADE_SHARD_H
@@ -181,8 +181,13 @@ void shard_batch_undo(struct shard *shard, uint64_t tail);
 void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
                          uint32_t count, const uint64_t *offsets, const struct batch_end *end);
 
-/* Empties the stage of the index. Under the lock. */
+/* Empties the stage of the index (drain.c). Under the lock. */
 CHECKED int shard_drain(struct shard *shard);
+
+/* Counts a record that gave way to a newer one of its key. A tombstone was dead from the
+ * beginning. Under the lock. */
+void shard_count_replaced(struct shard *shard, struct segment *segment, uint64_t size,
+                          bool tombstone);
 
 /* Counts the record at a location as dead. Under the lock. */
 void shard_count_dead(struct shard *shard, struct segment *segment, uint64_t bytes);
