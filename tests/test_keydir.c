@@ -383,6 +383,35 @@ static void test_it_takes_few_bytes_per_entry(void **state)
     model_stop(&model);
 }
 
+/* Tables that grow in turn take few bytes together at any time, though each grows by more. */
+static void test_tables_in_all_phases_take_few_bytes_together(void **state)
+{
+    struct budget budget = {.limit_bytes = 64 << 20};
+    struct keydir *keydirs[16];
+    uint64_t total = 0;
+
+    (void)state;
+    for (uint32_t k = 0; k < COUNT_OF(keydirs); k++) {
+        keydirs[k] = aligned_alloc(64, align_up(sizeof *keydirs[k], 64));
+        assert_ok(keydir_init(keydirs[k], 4 << 20, &budget));
+        keydir_set_phase(keydirs[k], k, COUNT_OF(keydirs));
+    }
+    for (uint64_t i = 0; i < 1500000; i++) {
+        uint64_t hash = mix64(i);
+
+        assert_ok(keydir_reserve(keydirs[hash >> 60], 1));
+        assert_ok(keydir_insert(keydirs[hash >> 60], (uint32_t)hash, i + 1));
+        total++;
+        if (i > 200000 && i % 1000 == 0)
+            assert_true(budget_used(&budget) <= total * 16);
+    }
+    for (uint32_t k = 0; k < COUNT_OF(keydirs); k++) {
+        keydir_release(keydirs[k]);
+        free(keydirs[k]);
+    }
+    assert_int_equal(budget_used(&budget), 0);
+}
+
 /* Many inserts in the order of their tags crowd one end of a table that was not sized for them:
  * that may fail, but only by saying so. */
 static void test_inserts_in_order_of_tags_work_or_are_refused(void **state)
@@ -628,6 +657,7 @@ int main(void)
         cmocka_unit_test(test_batches_of_any_size_can_be_reserved),
         cmocka_unit_test(test_a_table_is_sized_for_what_is_coming),
         cmocka_unit_test(test_it_takes_few_bytes_per_entry),
+        cmocka_unit_test(test_tables_in_all_phases_take_few_bytes_together),
         cmocka_unit_test(test_inserts_in_order_of_tags_work_or_are_refused),
         cmocka_unit_test(test_hundreds_of_equal_tags_work_or_are_refused),
         cmocka_unit_test(test_the_budget_is_never_passed),

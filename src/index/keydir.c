@@ -44,6 +44,12 @@ void keydir_set_geometry(struct keydir *keydir, uint64_t size, uint64_t grown, u
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+void keydir_set_phase(struct keydir *keydir, uint32_t number, uint32_t of)
+{
+    keydir->phase = (uint32_t)((uint64_t)number * KEYDIR_PHASES / of);
+    keydir->growth_percent = of < KEYDIR_MANY ? GROWTH_ALONE_PERCENT : GROWTH_AMONG_PERCENT;
+}
+
 int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budget)
 {
     void *memory;
@@ -56,12 +62,8 @@ int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budg
     keydir->buckets = memory;
     keydir->reserved_bytes = (size_t)align_up(reserve_bytes, KEYDIR_PAGE_BYTES);
     keydir->budget = budget;
+    keydir_set_phase(keydir, 0, 1);
     return CASK_OK;
-}
-
-void keydir_set_phase(struct keydir *keydir, uint32_t number, uint32_t of)
-{
-    keydir->phase = (uint32_t)((uint64_t)number * KEYDIR_PHASES / of);
 }
 
 void keydir_release(struct keydir *keydir)
@@ -164,15 +166,17 @@ uint64_t keydir_homes_for(uint64_t count)
     return count * 100 / ((uint64_t)SLOTS * (GROW_AT_PERCENT - 4)) + 1;
 }
 
-uint64_t keydir_size_from(const struct keydir *keydir, uint64_t homes)
+uint64_t keydir_next_size(const struct keydir *keydir, uint64_t size)
 {
-    uint64_t size = STAGGER_FROM + STAGGER_FROM * 2 * keydir->phase / (5 * KEYDIR_PHASES);
+    uint64_t percent = keydir->growth_percent;
+    uint64_t next = STAGGER_FROM +
+                    STAGGER_FROM * percent * keydir->phase / (UINT64_C(100) * KEYDIR_PHASES);
 
-    if (homes <= STAGGER_FROM)
-        return homes;
-    while (size < homes)
-        size += size * 2 / 5;
-    return size;
+    if (percent == GROWTH_ALONE_PERCENT || size < STAGGER_FROM)
+        return size + max_u64(size * percent / 100, 1);
+    while (next < size + size * percent / 200) /* the size may be none of its own */
+        next += next * percent / 100;
+    return next;
 }
 
 /* ---- finding --------------------------------------------------------------------------------- */

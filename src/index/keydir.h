@@ -8,8 +8,8 @@
  *  1. An entry is a hint: every location found is proved by the key in the log.
  *  2. One writer at a time (the shard's lock); readers take no lock. A bucket is read whole under
  *     its version number.
- *  3. The table never moves. It grows in place by two fifths, from its end to its start, a few
- *     buckets per insert: buckets whose old home is at or above `cursor` have moved. An entry is at
+ *  3. The table never moves. It grows in place by a quarter or two fifths, from its end to its start, a
+ *     few buckets per insert: buckets whose old home is at or above `cursor` have moved. An entry is at
  *     its new place before the cursor says so, and leaves its old place after.
  *  4. A reader that finds nothing looks again if the table has moved on under it.
  *  5. The tag is all that is needed to place an entry: growing never reads the log.
@@ -49,6 +49,7 @@ struct keydir {
     uint64_t homes_due;             /* to be moved, of a growth under way */
     _Atomic uint64_t settled_bytes; /* committed when the last growth was over */
     uint32_t phase;                 /* see keydir_set_phase() */
+    uint32_t growth_percent;
     struct budget *budget;
     _Atomic uint64_t count;
 };

@@ -280,13 +280,12 @@ static bool move_homes(struct keydir *keydir)
     return true;
 }
 
-/* Room for `wanted` entries, but a quarter more at least, in case the last size was none of the
- * keydir's own. */
+/* Room for `wanted` entries, but the next size at least. */
 static int start_growth(struct keydir *keydir, uint64_t wanted)
 {
     uint64_t size = load(&keydir->size);
-    uint64_t least = max_u64(size + size / 4, keydir_homes_for(wanted));
-    uint64_t grown = keydir_fill_page(keydir_size_from(keydir, least));
+    uint64_t grown = keydir_fill_page(
+        max_u64(keydir_next_size(keydir, size), keydir_homes_for(wanted)));
     uint64_t before = keydir->committed_bytes;
     int status;
 

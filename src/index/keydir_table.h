@@ -13,10 +13,15 @@
 #define GROW_AT_PERCENT 83u
 #define FULL_AT_PERCENT 95u
 
-/* Sizes of large tables: from STAGGER_FROM on, which the phase makes up to two fifths more, each is
- * two fifths larger than the one before. */
+/* Sizes of large tables: from STAGGER_FROM on, which the phase makes up to one growth more, each is
+ * one growth larger than the one before. A table that is alone grows by so much that it never takes
+ * 16 bytes an entry; of many in all phases, which are full to different degrees, each may grow by
+ * more, which moves its entries less often. */
 #define KEYDIR_PHASES 65536u
 #define STAGGER_FROM ((uint64_t)1024)
+#define GROWTH_ALONE_PERCENT 24u
+#define GROWTH_AMONG_PERCENT 40u
+#define KEYDIR_MANY 8u
 
 static inline uint64_t home_in(uint64_t size, uint32_t tag)
 {
@@ -56,8 +61,8 @@ uint64_t keydir_fill_page(uint64_t size);
 /* Homes that hold count entries without growing soon. */
 uint64_t keydir_homes_for(uint64_t count);
 
-/* The size of a table of the keydir's that has so many homes at least. */
-uint64_t keydir_size_from(const struct keydir *keydir, uint64_t homes);
+/* The size to which a table of this size grows. */
+uint64_t keydir_next_size(const struct keydir *keydir, uint64_t size);
 
 /* The first table of a keydir that has none. */
 CHECKED int keydir_start_table(struct keydir *keydir, uint64_t size);

@@ -223,6 +223,14 @@ bool run_will_read(const struct run *run, uint32_t tag, uint64_t *ret_offset)
     return true;
 }
 
+void run_read_ahead(const struct run *run, uint32_t tag)
+{
+    uint64_t offset;
+
+    if (run_will_read(run, tag, &offset))
+        io_read_ahead(run->file, offset, RUN_PAGE_BYTES);
+}
+
 uint64_t run_memory_for(uint64_t count, uint64_t filter_bytes)
 {
     return align_up(run_blocks_of(count) * RUN_FENCE_BYTES, RUN_BUFFER_UNIT) +

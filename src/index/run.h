@@ -66,9 +66,12 @@ static inline void run_prefetch(const struct run *run, uint32_t tag)
     filter_prefetch(&run->filter, tag);
 }
 
-/* Whether run_find() would read the file, and where: *ret_offset gets the page that is read first.
- * For those who want to have it read ahead. */
+/* Whether run_find() would read the file, and where: *ret_offset gets the page that is read
+ * first. */
 bool run_will_read(const struct run *run, uint32_t tag, uint64_t *ret_offset);
+
+/* Asks for that page, without waiting for it. */
+void run_read_ahead(const struct run *run, uint32_t tag);
 
 /* The block that look-ups of a tag begin with. Only the last entries of the block before the first
  * one that starts at or above the tag can be its own. The run must not be empty. */

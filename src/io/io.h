@@ -91,18 +91,26 @@ IO_CHECKED int io_sync(struct io_file *file); /* fdatasync: data and size */
 
 /* Maps the first size bytes of the file shared, at a 2 MiB boundary; the part beyond the file's end
  * must not be touched until io_allocate has covered it. The mapping outlives io_close of the file.
- * random: reads will be at random places. */
-IO_CHECKED int io_map(struct io_file *file, size_t size, bool writable, bool random,
-                      void **ret_address);
+ * Reads will be at random places. */
+IO_CHECKED int io_map(struct io_file *file, size_t size, bool writable, void **ret_address);
 void io_unmap(void *address, size_t size);
 
-/* Takes write access away from a mapping: a stray store into a sealed segment faults. Advice
- * only. */
-void io_map_protect(void *address, size_t size);
+/* Takes write access away from [offset, offset + size) of the file's mapping at address, whose
+ * bytes stay as they are from now on: a stray store faults. Others may read there meanwhile. offset
+ * is a multiple of IO_HUGE_PAGE_BYTES. */
+void io_map_settle(struct io_file *file, void *address, size_t offset, size_t size);
 
 /* Brings [offset, offset + size) of a writable mapping into memory, ready for stores. Advice
  * only. */
 void io_map_populate(void *address, size_t offset, size_t size);
+
+/* Asks for a range of a file, or of a mapping, to be brought into memory, without waiting for it.
+ * Advice only. */
+void io_read_ahead(struct io_file *file, uint64_t offset, size_t size);
+void io_map_read_ahead(const void *address, size_t offset, size_t size);
+
+/* Grows whenever the calling thread has something read from a disk. */
+uint64_t io_thread_reads(void);
 
 /* Tells that bytes were stored at [offset, offset + size) of file's writable mapping. */
 void io_map_written(struct io_file *file, uint64_t offset, size_t size);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -417,8 +418,10 @@ int io_sync(struct io_file *file)
     return sync_fd(file->fd, false);
 }
 
-/* Reserves more than is needed, to place the mapping at a huge page boundary. */
-int io_map(struct io_file *file, size_t size, bool writable, bool random, void **ret_address)
+/* Reserves more than is needed, to place the mapping at a huge page boundary. What is not had by
+ * io_map_populate() is read at random places, so that a fault reads one page: without that advice
+ * it reads as much as the device reads ahead, and with the advice for huge pages 2 MiB. */
+int io_map(struct io_file *file, size_t size, bool writable, void **ret_address)
 {
     size_t length = (size_t)align_up(size, 4096);
     size_t padded = length + IO_HUGE_PAGE_BYTES;
@@ -439,10 +442,7 @@ int io_map(struct io_file *file, size_t size, bool writable, bool random, void *
         munmap(start, length);
         return status;
     }
-    if (random)
-        (void)madvise(start, length, MADV_RANDOM);
-    else if (writable)
-        (void)madvise(start, length, MADV_HUGEPAGE);
+    (void)madvise(start, length, MADV_RANDOM);
     *ret_address = start;
     return CASK_OK;
 }
@@ -452,16 +452,45 @@ void io_unmap(void *address, size_t size)
     munmap(address, (size_t)align_up(size, 4096));
 }
 
-void io_map_protect(void *address, size_t size)
+/* A new mapping in the place of the old one: the advice for huge pages is gone with it, and so are
+ * the marks of the pages that were stored to, which a sync would else take away one by one. */
+void io_map_settle(struct io_file *file, void *address, size_t offset, size_t size)
 {
-    (void)mprotect(address, (size_t)align_up(size, 4096), PROT_READ);
+    uint8_t *start = (uint8_t *)address + offset;
+    size_t length = (size_t)align_up(size, PAGE_BYTES);
+
+    if (mmap(start, length, PROT_READ, MAP_SHARED | MAP_FIXED, file->fd, (off_t)offset) ==
+        MAP_FAILED)
+        (void)mprotect(start, length, PROT_READ);
+    else
+        (void)madvise(start, length, MADV_RANDOM);
 }
 
 void io_map_populate(void *address, size_t offset, size_t size)
 {
     size_t start = offset & ~(size_t)(PAGE_BYTES - 1);
 
+    (void)madvise((uint8_t *)address + start, offset + size - start, MADV_HUGEPAGE);
     (void)madvise((uint8_t *)address + start, offset + size - start, MADV_POPULATE_WRITE);
+}
+
+void io_read_ahead(struct io_file *file, uint64_t offset, size_t size)
+{
+    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
+void io_map_read_ahead(const void *address, size_t offset, size_t size)
+{
+    size_t start = offset & ~(size_t)(PAGE_BYTES - 1);
+
+    (void)madvise((uint8_t *)(uintptr_t)address + start, offset + size - start, MADV_WILLNEED);
+}
+
+uint64_t io_thread_reads(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_inblock : 0;
 }
 
 void io_map_written(struct io_file *file, uint64_t offset, size_t size)

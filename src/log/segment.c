@@ -15,6 +15,7 @@
 
 #define FIRST_STEP_BYTES ((uint64_t)64 << 10)
 #define SCRATCH_BYTES ((size_t)64 << 10)
+#define READ_AHEAD_BYTES ((size_t)128)       /* header, key and a short value */
 #define LARGE_RECORD_BYTES ((size_t)1 << 20) /* written from where it lies, not by way of scratch */
 
 static const char magic[8] = {'C', 'A', 'S', 'K', 'S', 'E', 'G', 'M'};
@@ -138,6 +139,17 @@ uint64_t segment_extend(struct segment *segment, uint64_t allocated)
     return target;
 }
 
+void segment_settle(struct segment *segment, uint64_t tail)
+{
+    uint64_t end = tail & ~(uint64_t)(IO_HUGE_PAGE_BYTES - 1);
+
+    if (!segment->map_writable || end <= segment->settled)
+        return;
+    io_map_settle(segment->file, segment->map, (size_t)segment->settled,
+                  (size_t)(end - segment->settled));
+    segment->settled = end;
+}
+
 int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom)
 {
     uint64_t end = segment->pending + size + segment_reserve(segment, keep_headroom);
@@ -163,8 +175,7 @@ static int map_capacity(struct segment *segment, const struct log_config *config
 
     if (!config->write_mapped && !config->read_mapped)
         return CASK_OK;
-    status = io_map(segment->file, (size_t)segment->capacity, config->write_mapped, false,
-                    &address);
+    status = io_map(segment->file, (size_t)segment->capacity, config->write_mapped, &address);
     if (status != CASK_OK)
         return status;
     segment->map = address;
@@ -255,7 +266,7 @@ static int map_existing(struct segment *segment, const struct log_config *config
 
     if (!config->read_mapped || size == 0)
         return CASK_OK;
-    status = io_map(segment->file, (size_t)size, false, true, &address);
+    status = io_map(segment->file, (size_t)size, false, &address);
     if (status != CASK_OK)
         return status;
     segment->map = address;
@@ -328,7 +339,10 @@ int segment_resume(struct segment *segment, struct io_dir *dir, const struct log
     segment->capacity = max_u64(config->segment_bytes, tail + SEGMENT_SEAL_BYTES);
     segment->allocated = tail;
     segment_set_tail(segment, tail);
+    segment->settled = 0;
     status = map_capacity(segment, config);
+    if (status == CASK_OK)
+        segment_settle(segment, tail);
     return status == CASK_OK ? make_scratch(segment) : status;
 }
 
@@ -511,6 +525,14 @@ int segment_give_back(struct segment *segment)
     return status;
 }
 
+void segment_read_ahead(const struct segment *segment, uint64_t offset, bool read_mapped)
+{
+    if (read_mapped && segment->map && offset + READ_AHEAD_BYTES <= segment->map_bytes)
+        io_map_read_ahead(segment->map, (size_t)offset, READ_AHEAD_BYTES);
+    else if (!read_mapped && segment->file)
+        io_read_ahead(segment->file, offset, READ_AHEAD_BYTES);
+}
+
 int segment_trim(struct segment *segment)
 {
     uint64_t tail = segment_tail(segment);
@@ -520,7 +542,7 @@ int segment_trim(struct segment *segment)
         return status;
     segment->allocated = tail;
     if (segment->map_writable)
-        io_map_protect(segment->map, segment->map_bytes);
+        io_map_settle(segment->file, segment->map, 0, segment->map_bytes);
     segment->map_writable = false;
     free(segment->scratch);
     segment->scratch = NULL;

@@ -80,6 +80,7 @@ struct segment {
     uint64_t reach;     /* records begin below this: locations hold no larger offset */
     uint64_t allocated; /* bytes that have blocks */
     uint64_t pending;   /* end of what was appended, committed or not */
+    uint64_t settled;   /* mapped mode: bytes from the start that are mapped for reading alone */
     uint64_t flushed;   /* system-call mode: end of what was written to the file */
     _Atomic uint64_t tail;
     struct io_file *file; /* NULL once sealed, where reads are mapped */
@@ -220,6 +221,10 @@ static inline bool segment_wants_blocks(const struct segment *segment)
  * Returns how far there are blocks then: `allocated` where there are none to be had. */
 uint64_t segment_extend(struct segment *segment, uint64_t allocated);
 
+/* Takes write access away from what lies in front of the tail, which no batch may take back any
+ * more, as far as whole huge pages go. While others append, but not while the file is cut. */
+void segment_settle(struct segment *segment, uint64_t tail);
+
 /* Appends a record behind what is pending, after segment_ensure() for its size; its offset goes to
  * *ret_offset. */
 CHECKED int segment_append(struct segment *segment, const struct record *record,
@@ -242,6 +247,9 @@ static inline void segment_prefetch_key(const struct segment *segment, uint64_t 
     if (segment->map && offset < segment->map_bytes)
         __builtin_prefetch(segment->map + offset + RECORD_HEADER_BYTES);
 }
+
+/* Asks for the record's first bytes to be read from the disk, without waiting for them. */
+void segment_read_ahead(const struct segment *segment, uint64_t offset, bool read_mapped);
 
 /* Asks for the record's first lines to be in the cache soon. */
 static inline void segment_prefetch(const struct segment *segment, uint64_t offset)

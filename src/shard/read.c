@@ -185,3 +185,43 @@ void shard_prefetch_record(const struct shard *shard, uint64_t hash)
     if (segment)
         segment_prefetch(segment, location_offset(location, offset_bits));
 }
+
+void shard_read_ahead_index(const struct shard *shard, uint64_t hash)
+{
+    uint32_t tag = hash_tag(hash, shard->env->shard_bits);
+    struct index_lower lower = index_lower(&shard->index);
+    unsigned staged;
+
+    if (!lower.runs || index_find(&shard->index, tag, NULL, 0, &staged) > 0)
+        return;
+    for (uint32_t i = 0; i < lower.runs->count; i++)
+        run_read_ahead(lower.runs->runs[i], tag);
+}
+
+/* The newest candidate, which nearly always is the one. */
+static unsigned first_candidate(const struct shard *shard, uint32_t tag, uint64_t *ret_location)
+{
+    struct index_lower lower;
+    unsigned staged;
+    unsigned found = index_find(&shard->index, tag, ret_location, 1, &staged);
+
+    lower = index_lower(&shard->index);
+    for (unsigned tier = 0; found == 0; tier++)
+        if (index_find_lower(&lower, tier, tag, ret_location, 1, &found) != CASK_OK)
+            return 0;
+    return found;
+}
+
+void shard_read_ahead_record(const struct shard *shard, uint64_t hash)
+{
+    unsigned offset_bits = shard->config.offset_bits;
+    struct segment *segment;
+    uint64_t location;
+
+    if (first_candidate(shard, hash_tag(hash, shard->env->shard_bits), &location) == 0)
+        return;
+    segment = segments_get(&shard->segments, location_segment(location, offset_bits));
+    if (segment)
+        segment_read_ahead(segment, location_offset(location, offset_bits),
+                           shard->config.read_mapped);
+}

@@ -272,6 +272,7 @@ static void extend(struct shard *shard)
     struct segment *active;
     uint64_t allocated = 0;
     uint64_t reserve = 0;
+    uint64_t tail = 0;
     bool wanted;
 
     pthread_mutex_lock(&shard->ahead_lock);
@@ -280,6 +281,7 @@ static void extend(struct shard *shard)
     wanted = active && segment_wants_blocks(active);
     if (wanted) {
         allocated = active->allocated;
+        tail = segment_tail(active);
         reserve = shard_wanted_reserve(shard, allocated - active->pending + 1);
     }
     pthread_mutex_unlock(&shard->lock);
@@ -290,6 +292,8 @@ static void extend(struct shard *shard)
         active->allocated = max_u64(active->allocated, allocated);
         pthread_mutex_unlock(&shard->lock);
     }
+    if (wanted)
+        segment_settle(active, tail);
     pthread_mutex_unlock(&shard->ahead_lock);
 }
 

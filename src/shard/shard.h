@@ -243,6 +243,11 @@ CHECKED int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key
 void shard_prefetch_index(const struct shard *shard, uint64_t hash);
 void shard_prefetch_record(const struct shard *shard, uint64_t hash);
 
+/* Asks for what the look-up of a key will read from the disk: the pages of the runs if the keydir
+ * does not have it, then its record. */
+void shard_read_ahead_index(const struct shard *shard, uint64_t hash);
+void shard_read_ahead_record(const struct shard *shard, uint64_t hash);
+
 /* Reads the record at a location, inside an epoch guard or under the lock. */
 CHECKED int shard_read_at(const struct shard *shard, uint64_t location,
                           struct record_buffer *buffer, struct found *ret_found);

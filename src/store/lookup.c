@@ -108,6 +108,35 @@ void lookup_view_release(struct cask_view *view)
 
 /* ---- many ------------------------------------------------------------------------------------ */
 
+/* Where look-ups read from the disk, the reads of a group are all asked for before the first is
+ * waited for. Asking costs system calls, so a call in LOOK_EVERY of a thread's looks whether any of
+ * its keys had to be read from a disk, and each one does while that is so. */
+#define LOOK_EVERY 16u
+
+static bool is_to_look(const struct cask_db *db)
+{
+    static _Thread_local unsigned calls;
+
+    return atomic_load_explicit(&db->reads_disk, memory_order_relaxed) || calls++ % LOOK_EVERY == 0;
+}
+
+static void note_reads(struct cask_db *db, bool reads_disk)
+{
+    if (atomic_load_explicit(&db->reads_disk, memory_order_relaxed) != reads_disk)
+        atomic_store_explicit(&db->reads_disk, reads_disk, memory_order_relaxed);
+}
+
+static void read_group_ahead(struct cask_db *db, unsigned count, const uint64_t *hashes,
+                             const int *statuses)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (statuses[i] == CASK_OK)
+            shard_read_ahead_index(store_shard_of(db, hashes[i]), hashes[i]);
+    for (unsigned i = 0; i < count; i++)
+        if (statuses[i] == CASK_OK)
+            shard_read_ahead_record(store_shard_of(db, hashes[i]), hashes[i]);
+}
+
 /* Three passes over a group of keys, each asking for what the next will touch: index lines,
  * records, values. */
 static void prefetch_group(struct cask_db *db, unsigned count, const struct cask_slice *keys,
@@ -124,37 +153,55 @@ static void prefetch_group(struct cask_db *db, unsigned count, const struct cask
             shard_prefetch_record(store_shard_of(db, hashes[i]), hashes[i]);
 }
 
+/* One group within an epoch; `used` bytes of the buffer are taken. */
+static int look_up_group(struct cask_db *db, unsigned count, const struct cask_slice *keys,
+                         uint8_t *buffer, size_t capacity, size_t *used,
+                         struct cask_slice *ret_values, int *statuses)
+{
+    uint64_t hashes[GROUP];
+    int result = CASK_OK;
+
+    for (unsigned i = 0; i < count; i++)
+        statuses[i] = lookup_check_key(keys[i]);
+    prefetch_group(db, count, keys, hashes, statuses);
+    if (atomic_load_explicit(&db->reads_disk, memory_order_relaxed))
+        read_group_ahead(db, count, hashes, statuses);
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t *to = buffer ? buffer + *used : NULL;
+        size_t size = 0;
+
+        ret_values[i] = (struct cask_slice){NULL, 0};
+        if (statuses[i] == CASK_OK)
+            statuses[i] = get_hashed(db, hashes[i], keys[i], to, capacity - *used, &size);
+        if (statuses[i] == CASK_OK)
+            ret_values[i] = (struct cask_slice){to, size};
+        else if (statuses[i] == CASK_ERANGE)
+            ret_values[i].size = size;
+        *used += statuses[i] == CASK_OK ? size : 0;
+        if (result == CASK_OK && statuses[i] != CASK_NOTFOUND)
+            result = statuses[i];
+    }
+    return result;
+}
+
 int lookup_many(struct cask_db *db, size_t count, const struct cask_slice *keys, void *buffer,
                 size_t capacity, struct cask_slice *ret_values, int *statuses)
 {
-    uint8_t *to = buffer;
+    bool looks = is_to_look(db);
+    uint64_t reads = looks ? io_thread_reads() : 0;
     size_t used = 0;
     int result = CASK_OK;
 
     for (size_t first = 0; first < count; first += GROUP) {
         unsigned group = count - first < GROUP ? (unsigned)(count - first) : GROUP;
         struct epoch_guard guard = epoch_enter(&db->env.epoch);
-        uint64_t hashes[GROUP];
+        int status = look_up_group(db, group, keys + first, buffer, capacity, &used,
+                                   ret_values + first, statuses + first);
 
-        for (size_t i = first; i < first + group; i++)
-            statuses[i] = lookup_check_key(keys[i]);
-        prefetch_group(db, group, keys + first, hashes, statuses + first);
-        for (size_t i = first; i < first + group; i++) {
-            size_t size = 0;
-
-            ret_values[i] = (struct cask_slice){NULL, 0};
-            if (statuses[i] == CASK_OK)
-                statuses[i] = get_hashed(db, hashes[i - first], keys[i], to ? to + used : NULL,
-                                         capacity - used, &size);
-            if (statuses[i] == CASK_OK)
-                ret_values[i] = (struct cask_slice){to ? to + used : NULL, size};
-            else if (statuses[i] == CASK_ERANGE)
-                ret_values[i].size = size;
-            used += statuses[i] == CASK_OK ? size : 0;
-            if (result == CASK_OK && statuses[i] != CASK_NOTFOUND)
-                result = statuses[i];
-        }
         epoch_leave(guard);
+        result = result == CASK_OK ? status : result;
     }
+    if (looks)
+        note_reads(db, io_thread_reads() != reads);
     return result;
 }

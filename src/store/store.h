@@ -33,6 +33,7 @@ struct cask_db {
     char *real_path;
     const volatile uint8_t *fork_mark; /* reads 0 in a forked child */
 
+    _Atomic bool reads_disk; /* as look-ups of many keys have lately found: see lookup.c */
     enum cask_sync_mode sync_mode;
     uint32_t sync_interval_ms;
     pthread_t sync_thread;

@@ -1,18 +1,19 @@
 /* io.h over the simulated machine: mappings, clocks and chance. Invariants: see simdisk.h. */
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/bytes.h"
 #include "caskade.h"
 #include "io/io.h"
+
 #include "sim_files.h"
 #include "sim_internal.h"
 
-int io_map(struct io_file *file, size_t size, bool writable, bool random, void **ret_address)
+int io_map(struct io_file *file, size_t size, bool writable, void **ret_address)
 {
     struct sim_outcome fault;
 
-    (void)random;
     sim_enter();
     if (writable)
         sim_require_writable(file, "writable mapping");
@@ -38,10 +39,14 @@ void io_unmap(void *address, size_t size)
     sim_leave();
 }
 
-void io_map_protect(void *address, size_t size)
+void io_map_settle(struct io_file *file, void *address, size_t offset, size_t size)
 {
+    (void)file;
     sim_enter();
-    simmem_protect(address, size);
+    if (offset == 0)
+        simmem_protect(address, size);
+    else
+        simmem_require_mapped((uint8_t *)address + offset, size);
     sim_leave();
 }
 
@@ -50,6 +55,28 @@ void io_map_populate(void *address, size_t offset, size_t size)
     sim_enter();
     simmem_require_mapped((uint8_t *)address + offset, size);
     sim_leave();
+}
+
+void io_read_ahead(struct io_file *file, uint64_t offset, size_t size)
+{
+    (void)file;
+    (void)offset;
+    (void)size;
+}
+
+void io_map_read_ahead(const void *address, size_t offset, size_t size)
+{
+    (void)address;
+    (void)offset;
+    (void)size;
+}
+
+/* As if nothing were in the page cache. */
+uint64_t io_thread_reads(void)
+{
+    static _Atomic uint64_t reads;
+
+    return atomic_fetch_add(&reads, 1);
 }
 
 /* The kernel would deliver SIGBUS for a store into a page without a block on a full disk. */

@@ -191,7 +191,7 @@ static void test_a_mapped_store_is_a_write(void **state)
     (void)state;
     write_at(file, 0, "aaaabbbb");
     settle();
-    assert_int_equal(io_map(file, 8, true, false, &map), CASK_OK);
+    assert_int_equal(io_map(file, 8, true, &map), CASK_OK);
     memcpy(map, "AAAABBBB", 8);
     io_map_written(file, 0, 8);
     collect(&seen, "/t/f", 4);

@@ -331,7 +331,7 @@ static void test_an_unlinked_file_lives_while_open_or_mapped(void **state)
 
     (void)state;
     assert_int_equal(io_write(file, 0, "bytes", 5), CASK_OK);
-    assert_int_equal(io_map(file, 5, false, true, &map), CASK_OK);
+    assert_int_equal(io_map(file, 5, false, &map), CASK_OK);
     assert_int_equal(io_unlink(root, "a"), CASK_OK);
     assert_int_equal(io_unlink(root, "a"), CASK_NOTFOUND);
     assert_int_equal(io_open(root, "a", IO_READ, &other), CASK_NOTFOUND);
@@ -367,7 +367,7 @@ static void test_a_mapping_and_reads_see_each_other(void **state)
 
     (void)state;
     assert_int_equal(io_allocate(file, 8192), CASK_OK);
-    assert_int_equal(io_map(file, 3 * IO_HUGE_PAGE_BYTES, true, false, &map), CASK_OK);
+    assert_int_equal(io_map(file, 3 * IO_HUGE_PAGE_BYTES, true, &map), CASK_OK);
     assert_int_equal((uintptr_t)map % IO_HUGE_PAGE_BYTES, 0);
     io_map_populate(map, 0, 8192);
     memcpy((char *)map + 4090, "across pages", 12);
@@ -377,7 +377,7 @@ static void test_a_mapping_and_reads_see_each_other(void **state)
     assert_memory_equal((char *)map + 10, "written", 7);
     assert_int_equal(io_open(root, "f", IO_READ, &reader), CASK_OK);
     expect_bytes(reader, 4090, "across pages", 12);
-    assert_int_equal(io_map(reader, 8192, false, true, &again), CASK_OK);
+    assert_int_equal(io_map(reader, 8192, false, &again), CASK_OK);
     assert_int_equal((uintptr_t)again % IO_HUGE_PAGE_BYTES, 0);
     assert_memory_equal((char *)again + 4090, "across pages", 12);
     io_close(reader);
@@ -392,7 +392,7 @@ static void test_a_mapping_reaches_what_is_allocated_later(void **state)
     void *map;
 
     (void)state;
-    assert_int_equal(io_map(file, 1 << 20, true, false, &map), CASK_OK);
+    assert_int_equal(io_map(file, 1 << 20, true, &map), CASK_OK);
     for (size_t size = 4096; size <= 1 << 20; size *= 4) {
         assert_int_equal(io_allocate(file, size), CASK_OK);
         io_map_populate(map, 0, size);
@@ -401,7 +401,7 @@ static void test_a_mapping_reaches_what_is_allocated_later(void **state)
         expect_bytes(file, size - 4, "here", 4);
     }
     assert_int_equal(io_truncate(file, 100), CASK_OK);
-    io_map_protect(map, 1 << 20);
+    io_map_settle(file, map, 0, 1 << 20);
     assert_int_equal(((char *)map)[99], 0);
     io_unmap(map, 1 << 20);
     io_close(file);
@@ -414,7 +414,7 @@ static void test_a_mapping_outlives_its_file(void **state)
 
     (void)state;
     assert_int_equal(io_write(file, 0, "still here", 10), CASK_OK);
-    assert_int_equal(io_map(file, 10, false, false, &map), CASK_OK);
+    assert_int_equal(io_map(file, 10, false, &map), CASK_OK);
     io_close(file);
     assert_memory_equal(map, "still here", 10);
     io_unmap(map, 10);

@@ -132,7 +132,7 @@ static void store_after_unmap(void)
 
 static void store_after_protect(void)
 {
-    io_map_protect(victim_map, 8192);
+    io_map_settle(victim, victim_map, 0, 8192);
     victim_map[5] = 'x';
 }
 
@@ -177,7 +177,7 @@ static void test_misuse_aborts(void **state)
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         victim = create("f");
         assert_int_equal(io_allocate(victim, 4096 + 900), CASK_OK);
-        assert_int_equal(io_map(victim, 8192, true, false, &map), CASK_OK);
+        assert_int_equal(io_map(victim, 8192, true, &map), CASK_OK);
         victim_map = map;
         expect_death(acts[i]);
         assert_int_equal(io_truncate(victim, 8192), CASK_OK);
@@ -273,7 +273,7 @@ static void test_every_call_can_fail(void **state)
     assert_int_equal(io_allocate(file, 100), CASK_EIO);
     assert_int_equal(io_truncate(file, 100), CASK_EIO);
     assert_int_equal(io_sync(file), CASK_EIO);
-    assert_int_equal(io_map(file, 100, true, false, &map), CASK_EIO);
+    assert_int_equal(io_map(file, 100, true, &map), CASK_EIO);
     assert_int_equal(io_random(&number, sizeof number), CASK_EIO);
     assert_int_equal(simdisk_fault_hits(), 24);
     simdisk_set_fault(NULL);
@@ -420,7 +420,7 @@ static void test_threads_share_one_order(void **state)
         writers[i].mark = (uint8_t)(i + 1);
         writers[i].file = create(name);
         assert_int_equal(io_allocate(writers[i].file, 4096), CASK_OK);
-        assert_int_equal(io_map(writers[i].file, 4096, true, false, &map), CASK_OK);
+        assert_int_equal(io_map(writers[i].file, 4096, true, &map), CASK_OK);
         writers[i].map = map;
     }
     for (unsigned i = 0; i < 4; i++)
