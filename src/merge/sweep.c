@@ -82,29 +82,51 @@ static bool has(const uint64_t *locations, unsigned found, uint64_t location)
     return found > CANDIDATES;
 }
 
-/* Whether one of the candidates, which are of tiers above, is of the key of the record. */
-static bool is_shadowed(struct sweep *sweep, const uint64_t *candidates, unsigned count,
-                        uint64_t location)
+/* Whether a candidate of a tier above is of the key of the record, and newer. One that cannot be
+ * read, or is damaged, and may be of that key, is an error: taken for another key's, the older
+ * record would be moved to the top of the index. */
+static int compare(const struct sweep *sweep, uint64_t candidate, const struct record *mine,
+                   bool *ret_shadowed)
 {
-    struct record_buffer mine_buffer;
+    struct record_buffer buffer;
+    struct found other;
+    int status;
+
+    record_buffer_init(&buffer);
+    status = shard_read_at(sweep->shard, candidate, &buffer, &other);
+    if (status == CASK_OK)
+        *ret_shadowed = other.record.sequence > mine->sequence &&
+                        record_same_key(&other.record, mine);
+    else if (status == CASK_ECORRUPT &&
+             shard_read_unverified(sweep->shard, candidate, &buffer, &other) == CASK_OK &&
+             !record_same_key(&other.record, mine))
+        status = CASK_OK;
+    record_buffer_release(&buffer);
+    return status == CASK_NOTFOUND ? CASK_OK : status;
+}
+
+/* Whether one of the candidates, which are of tiers above, is of the key of the record. A damaged
+ * record counts as live: it is met again by who copies it. */
+static int look_above(const struct sweep *sweep, const uint64_t *candidates, unsigned count,
+                      uint64_t location, bool *ret_shadowed)
+{
+    struct record_buffer buffer;
     struct found mine;
-    bool shadowed = false;
+    int status;
 
-    record_buffer_init(&mine_buffer);
-    if (shard_read_at(sweep->shard, location, &mine_buffer, &mine) == CASK_OK) {
-        for (unsigned i = 0; !shadowed && i < count; i++) {
-            struct record_buffer buffer;
-            struct found other;
-
-            record_buffer_init(&buffer);
-            shadowed = shard_read_at(sweep->shard, candidates[i], &buffer, &other) == CASK_OK &&
-                       other.record.sequence > mine.record.sequence &&
-                       record_same_key(&other.record, &mine.record);
-            record_buffer_release(&buffer);
-        }
+    *ret_shadowed = false;
+    if (count == 0)
+        return CASK_OK;
+    record_buffer_init(&buffer);
+    status = shard_read_at(sweep->shard, location, &buffer, &mine);
+    if (status == CASK_ECORRUPT || status == CASK_NOTFOUND) {
+        record_buffer_release(&buffer);
+        return CASK_OK;
     }
-    record_buffer_release(&mine_buffer);
-    return shadowed;
+    for (unsigned i = 0; status == CASK_OK && !*ret_shadowed && i < count; i++)
+        status = compare(sweep, candidates[i], &mine.record, ret_shadowed);
+    record_buffer_release(&buffer);
+    return status;
 }
 
 static int find_in_tier(struct sweep *sweep, uint32_t tier, uint32_t tag, uint64_t *ret_locations,
@@ -135,8 +157,17 @@ int sweep_is_live(struct sweep *sweep, uint32_t tag, uint64_t location, bool *re
         if (status != CASK_OK)
             return status;
         if (!found_it && has(locations, found, location)) {
+            bool shadowed;
+
             found_it = true;
-            *ret_live = !is_shadowed(sweep, others, count, location);
+            /* A tier has two entries of one key where one of them could not be read. */
+            for (unsigned i = 0; i < found && i < CANDIDATES && count < CANDIDATES; i++)
+                if (locations[i] != location)
+                    others[count++] = locations[i];
+            status = look_above(sweep, others, count, location, &shadowed);
+            if (status != CASK_OK)
+                return status;
+            *ret_live = !shadowed;
             *ret_alone &= found == 1;
         } else {
             *ret_alone &= found == 0;
