@@ -28,8 +28,10 @@
 #include <cmocka.h>
 
 #include "support_model.h"
+#include "support_spill.h"
 #include "support_strays.h"
 
+#define SPILLING ((uint64_t)1 << 20) /* index_memory of stores whose index goes to disk */
 #define KILLS 100u
 #define KILLS_PER_STORE 10u
 
@@ -222,7 +224,15 @@ static void write_as_rival(struct life *life, uint32_t number)
     cask_batch_destroy(batch);
 }
 
-/* Reads what others write. */
+/* Of every other store: one more run somewhere, or one for each shard. */
+static void spill(struct life *life, struct rng *rng)
+{
+    uint32_t shard = (uint32_t)rng_below(rng, life->store->options.shard_count);
+
+    CHECK_OK(rng_percent(rng, 20) ? cask_flush_index(life->db) : spill_shard(life->db, shard));
+}
+
+/* Reads what others write, and has it merged and moved about. */
 static void look_around(struct life *life, struct rng *rng)
 {
     struct cask_iter *iter;
@@ -232,6 +242,8 @@ static void look_around(struct life *life, struct rng *rng)
     if (rng_percent(rng, 10)) {
         status = cask_verify(life->db, NULL, NULL);
         CHECK(status == CASK_OK, "%s: %s", cask_strerror(status), life->store->log.text);
+    } else if (rng_percent(rng, 50) && life->store->options.index_memory == SPILLING) {
+        spill(life, rng);
     } else if (rng_percent(rng, 25)) {
         CHECK_OK(cask_merge(life->db, NULL, NULL));
     } else if (rng_percent(rng, 40)) {
@@ -522,7 +534,7 @@ static void start_store(struct store *store, struct rng *rng, unsigned number)
     store->options.write_mode = number % 2 == 0 ? CASK_WRITE_MAPPED : CASK_WRITE_SYSCALL;
     store->options.sync_mode = syncs[number % 3];
     store->options.sync_interval_ms = store->options.sync_mode == CASK_SYNC_INTERVAL ? 3 : 0;
-    store->options.index_memory = (uint64_t)16 << 20;
+    store->options.index_memory = rng_percent(rng, 50) ? SPILLING : (uint64_t)16 << 20;
     store->options.merge = number % 4 == 3 ? CASK_SWITCH_OFF : CASK_SWITCH_ON;
     store->options.merge_trigger_percent = 1 + (uint32_t)rng_below(rng, 50);
     store->options.merge_segment_percent = 1 + (uint32_t)rng_below(rng, 60);
