@@ -447,6 +447,17 @@ static void tell(struct shard *shard, int status)
                shard->env->path, (unsigned)shard->number, cask_strerror(status));
 }
 
+/* A shard that was never written to has no directory; its first writer is making it, maybe. */
+static bool has_dir(struct shard *shard)
+{
+    bool has;
+
+    pthread_mutex_lock(&shard->manifest_lock);
+    has = shard->dir;
+    pthread_mutex_unlock(&shard->manifest_lock);
+    return has;
+}
+
 /* Runs that could not be merged are merged another time; what a flush has freed is free. */
 int spill_flush(struct shard *shard, bool into_one)
 {
@@ -454,7 +465,7 @@ int spill_flush(struct shard *shard, bool into_one)
     int merged = CASK_OK;
 
     pthread_mutex_lock(&shard->merge_lock);
-    if (status == CASK_OK && shard->dir)
+    if (status == CASK_OK && has_dir(shard))
         status = flush(shard, false);
     if (status == CASK_NOTFOUND)
         status = CASK_OK;
