@@ -4,7 +4,7 @@
  * written; views and iterators that are held over other operations keep their promises; a batch
  * takes effect as a whole; statistics count exactly; verify finds nothing wrong; and all of it
  * stays so over merges, called at random points, broken off, or running beside it all by
- * themselves; over the index being moved to disk, in every other seed: at random points, and because
+ * themselves; over the index being moved to disk, in some of the seeds: at random points, and because
  * there is hardly any memory for it; over closing, over ending without closing (a forked child that _exits), over a crash
  * image (a copy of the live store's directory) and for a reader that opens the live store
  * read-only. No operation leaves an error in the log, and no file is left over in the end.
@@ -765,7 +765,7 @@ static struct cask_options pick_options(struct run *run, uint64_t seed)
     options.segment_bytes = sizes[below(run, 6)];
     options.verify_reads = percent(run, 20) ? CASK_SWITCH_OFF : CASK_SWITCH_ON;
     options.index_memory = (uint64_t)64 << 20;
-    run->spills = seed % 4 < 2;
+    run->spills = seed % 7 < 2;
     if (run->spills)
         options.index_memory = percent(run, 50) ? SPILL_SQUEEZABLE : (uint64_t)1 << 20;
     options.merge = seed / 2 % 2 ? CASK_SWITCH_ON : CASK_SWITCH_OFF;
