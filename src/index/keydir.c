@@ -66,6 +66,12 @@ int keydir_init(struct keydir *keydir, size_t reserve_bytes, struct budget *budg
     return CASK_OK;
 }
 
+void keydir_set_bounds(struct keydir *keydir, uint64_t least_bytes, uint64_t most_bytes)
+{
+    keydir->least_bytes = least_bytes;
+    keydir->most_bytes = most_bytes;
+}
+
 void keydir_release(struct keydir *keydir)
 {
     if (!keydir->buckets)
@@ -117,9 +123,10 @@ int keydir_commit(struct keydir *keydir, uint64_t buckets)
 
     if (more == 0)
         return CASK_OK;
-    if (bytes > keydir->reserved_bytes)
+    if (bytes > keydir->reserved_bytes ||
+        (keydir->most_bytes != 0 && bytes > keydir->most_bytes && !keydir->overdraws))
         return CASK_ENOMEM;
-    if (keydir->overdraws)
+    if (keydir->overdraws || bytes <= keydir->least_bytes)
         budget_overdraw(keydir->budget, more);
     else if (!budget_take_below(keydir->budget, more,
                                 keydir->budget->limit_bytes - keydir->budget->reserve_bytes))

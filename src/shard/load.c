@@ -152,7 +152,7 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
     return status == CASK_EEXIST ? CASK_OK : status;
 }
 
-/* With the budget used up, what is loaded goes to disk first. */
+/* With the shard's share of the budget used up, what is loaded goes to disk first. */
 static int reserve(struct shard *shard)
 {
     int status = keydir_reserve(index_keydir(&shard->index), 1);
@@ -222,15 +222,20 @@ static void count_rest(struct shard *shard, struct segment *segment, uint64_t co
     shard->counts.dead_bytes += rest;
 }
 
-/* Tags that the index does not have yet. Those of a hint are in order, so this is a sweep. */
-static uint64_t count_new_tags(const struct shard *shard, const struct hint *hint)
+/* Tags that the keydir does not have yet, of what the runs do not cover. Those of a hint are in
+ * order, so this is a sweep. */
+static uint64_t count_new_tags(const struct shard *shard, const struct segment *segment,
+                               const struct hint *hint)
 {
     uint64_t count = 0;
     uint64_t previous = UINT64_MAX;
 
     for (uint64_t i = 0; i < hint->count; i++) {
-        uint32_t tag = hash_tag(hint_entry_at(hint, i).hash, shard->env->shard_bits);
+        struct hint_entry entry = hint_entry_at(hint, i);
+        uint32_t tag = hash_tag(entry.hash, shard->env->shard_bits);
 
+        if (entry.offset < segment->covered)
+            continue;
         if (tag != previous)
             count += keydir_find(index_keydir(&shard->index), tag, NULL, 0) == 0;
         previous = tag;
@@ -271,7 +276,7 @@ int load_hint(struct loader *loader, struct segment *segment, const struct hint 
     struct shard *shard = loader->shard;
     uint64_t listed = 0;
     uint64_t at = 0;
-    int status = keydir_presize(index_keydir(&shard->index), count_new_tags(shard, hint));
+    int status = keydir_presize(index_keydir(&shard->index), count_new_tags(shard, segment, hint));
     uint64_t stride = stride_for(hint->count, status == CASK_OK);
 
     if (status == CASK_ENOMEM && shard->env->spills)

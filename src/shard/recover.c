@@ -339,6 +339,8 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     memset(recovery, 0, sizeof *recovery);
     recovery->shard = shard;
     recovery->loader.shard = shard;
+    if (shard->env->spills)
+        spill_bound_loading(shard, true);
     status = read_manifest(recovery);
     if (status == CASK_OK && shard->dir)
         status = recover_look_through_names(recovery);
@@ -605,13 +607,16 @@ int recover_apply(struct recovery *recovery)
 
     shard->next_segment = max_u64(recovery->max_id + 1,
                                   max_u64(recovery->manifest.next_segment, 1));
-    if (!recovery->exists)
+    if (!recovery->exists) {
+        spill_bound_loading(shard, false);
         return CASK_OK;
+    }
     if (recovery->overtaken) /* the writer went on to the next segment while this one was read */
         return CASK_NOTFOUND;
     for (uint64_t i = 0; status == CASK_OK && i < recovery->tail_count; i++)
         status = apply_tail(recovery, i);
     load_finish(&recovery->loader);
+    spill_bound_loading(shard, false);
     recovery->damaged &= !shard->env->read_only;
     shard->next_sequence = max_u64(
         max_u64(recovery->max_sequence + 1, recovery->manifest.next_sequence), 1);

@@ -39,6 +39,7 @@ struct shard_env {
     struct epoch epoch;
     struct reporter reporter;
     struct budget budget;
+    pthread_rwlock_t loading; /* held by shards that move what they load to disk; see spill.c */
     uint64_t hash_seed;
     uint32_t shard_count;
     unsigned shard_bits;
@@ -277,6 +278,10 @@ CHECKED int spill_flush(struct shard *shard, bool into_one);
 
 /* The same under the merge_lock, without the manifest: while the shard is being opened. */
 CHECKED int spill_while_loading(struct shard *shard);
+
+/* While the shard is being opened a keydir takes no more than its share of the budget, so that each
+ * shard has something to begin with. */
+void spill_bound_loading(struct shard *shard, bool loading);
 
 /* Puts what has become of the runs while the shard was being opened into the manifest. */
 CHECKED int spill_settle(struct shard *shard);

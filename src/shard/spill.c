@@ -16,6 +16,7 @@
 #define ENTRIES_AT_ONCE 8192u
 #define ASK_ABOVE_PERCENT 70u
 #define FILTER_BITS 10u
+#define LOADING_LEAST 8192u /* bytes of a keydir that is being loaded, whatever the budget has */
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
@@ -477,12 +478,39 @@ int spill_flush(struct shard *shard, bool into_one)
     return into_one ? status_first(status, merged) : status;
 }
 
+/* Shards load at once, and each takes buffers for what it moves to disk. One that gets none tries
+ * again with all others waiting: then the whole reserve is its own. */
+static int flush_loading(struct shard *shard, bool loading)
+{
+    int status;
+
+    pthread_rwlock_rdlock(&shard->env->loading);
+    status = flush(shard, loading);
+    pthread_rwlock_unlock(&shard->env->loading);
+    if (status == CASK_ENOMEM) {
+        pthread_rwlock_wrlock(&shard->env->loading);
+        status = flush(shard, loading);
+        pthread_rwlock_unlock(&shard->env->loading);
+    }
+    return status;
+}
+
 int spill_while_loading(struct shard *shard)
 {
-    int status = shard->env->spills ? flush(shard, true) : CASK_ENOMEM;
+    int status = shard->env->spills ? flush_loading(shard, true) : CASK_ENOMEM;
 
     shard->has_unlisted_runs |= status == CASK_OK;
     return status == CASK_NOTFOUND ? CASK_ENOMEM : status;
+}
+
+void spill_bound_loading(struct shard *shard, bool loading)
+{
+    const struct budget *budget = &shard->env->budget;
+    uint64_t share = (budget->limit_bytes - budget->reserve_bytes) / shard->env->shard_count;
+
+    for (unsigned i = 0; i < 2; i++)
+        keydir_set_bounds(&shard->index.keydirs[i], loading ? LOADING_LEAST : 0,
+                          loading ? max_u64(share, LOADING_LEAST) : 0);
 }
 
 /* All that was loaded is in the runs or the keydir: with the keydir moved too, all is covered. */
@@ -491,7 +519,7 @@ int spill_settle(struct shard *shard)
     int status;
 
     pthread_mutex_lock(&shard->merge_lock);
-    status = index_has_lower(&shard->index) ? flush(shard, false) : CASK_NOTFOUND;
+    status = index_has_lower(&shard->index) ? flush_loading(shard, false) : CASK_NOTFOUND;
     if (status == CASK_NOTFOUND) {
         pthread_mutex_lock(&shard->manifest_lock);
         if (index_has_lower(&shard->index)) {
