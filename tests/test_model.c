@@ -4,10 +4,11 @@
  * written; views and iterators that are held over other operations keep their promises; a batch
  * takes effect as a whole; statistics count exactly; verify finds nothing wrong; and all of it
  * stays so over merges, called at random points, broken off, or running beside it all by
- * themselves; over the index being moved to disk, in some of the seeds: at random points, and because
- * there is hardly any memory for it; over closing, over ending without closing (a forked child that _exits), over a crash
- * image (a copy of the live store's directory) and for a reader that opens the live store
- * read-only. No operation leaves an error in the log, and no file is left over in the end.
+ * themselves; over the index being moved to disk, in some of the seeds: at random points, and
+ * because there is hardly any memory for it; over closing, over ending without closing (a forked
+ * child that _exits), over a crash image (a copy of the live store's directory) and for a reader
+ * that opens the live store read-only. No operation leaves an error in the log, and no file is left
+ * over in the end.
  *
  *   CASKADE_MODEL_SEEDS=n   how many seeds
  *   CASKADE_MODEL_SEED=n    this seed alone

@@ -9,8 +9,8 @@
  *  2. One writer at a time (the shard's lock); readers take no lock. A bucket is read whole under
  *     its version number.
  *  3. The table never moves. It grows in place by a quarter or two fifths, from its end to its
- *     start, a few buckets per insert: buckets whose old home is at or above `cursor` have moved. An
- *     entry is at its new place before the cursor says so, and leaves its old place after.
+ *     start, a few buckets per insert: buckets whose old home is at or above `cursor` have moved.
+ *     An entry is at its new place before the cursor says so, and leaves its old place after.
  *  4. A reader that finds nothing looks again if the table has moved on under it.
  *  5. The tag is all that is needed to place an entry: growing never reads the log.
  *  6. Memory is taken from the budget before it is committed.
@@ -41,7 +41,7 @@ struct keydir {
     uint64_t committed_bytes;
     uint64_t writable_bytes; /* of the reservation, at least as many */
     uint64_t full_at;        /* entries that the table takes without growing */
-    uint64_t least_bytes; /* see keydir_set_bounds() */
+    uint64_t least_bytes;    /* see keydir_set_bounds() */
     uint64_t most_bytes;
     bool overdraws; /* takes memory whether the budget has it or not: for what cannot be refused */
     bool has_grown;

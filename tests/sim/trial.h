@@ -7,7 +7,8 @@
  *     CASK_EIO with CASK_SYNC_ALWAYS after a sync was tried: then it may be there or not.
  *  3. A write that was acknowledged is there.
  *  4. Once nothing fails any more the store opens without complaint, verifies, merges, moves its
- *     index to disk where the run did, and takes writes; and of all that was begun and failed no file stays.
+ *     index to disk where the run did, and takes writes; and of all that was begun and failed no
+ *     file stays.
  *  5. A merge that fails shows in the statistics.
  */
 #ifndef CASKADE_TRIAL_H
