@@ -2,6 +2,8 @@
  * bad hint nor a foreign file nor a reader changes anything that counts. */
 #include "unit_shard.h"
 
+#include <unistd.h>
+
 #include "base/checksum.h"
 
 /* ---- damage ---------------------------------------------------------------------------------- */
@@ -92,6 +94,28 @@ static void test_damage_in_a_sealed_segment_without_a_hint_leaves_the_rest(void 
         }
         rig_stop(rig);
     }
+}
+
+/* Nothing may be appended within what was the header, and no manifest tell of such a length. */
+static void test_a_segment_cut_within_its_header_loses_no_later_write(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++)
+        for (int size = 0; size < (int)SEGMENT_HEADER_BYTES; size += 21) {
+            struct rig *rig = rig_start(1, unit_modes[m]);
+
+            put_keys(rig, 0, 5);
+            rig_abandon(rig);
+            assert_int_equal(truncate(rig_path(rig, 0, "1.data"), size), 0);
+            rig_open(rig);
+            put_keys(rig, 5, 10);
+            for (int again = 0; again < 3; again++) {
+                rig_reopen(rig);
+                assert_keys(rig, 5, 10);
+                assert_value(rig, "key2", NULL);
+            }
+            rig_stop(rig);
+        }
 }
 
 static void test_a_missing_segment_is_reported_and_its_keys_are_corruption(void **state)
@@ -451,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_damage_in_the_log_is_reported_and_the_rest_stays),
         cmocka_unit_test(test_damage_below_the_clean_length_is_never_cut),
         cmocka_unit_test(test_damage_in_a_sealed_segment_without_a_hint_leaves_the_rest),
+        cmocka_unit_test(test_a_segment_cut_within_its_header_loses_no_later_write),
         cmocka_unit_test(test_a_missing_segment_is_reported_and_its_keys_are_corruption),
         cmocka_unit_test(test_a_segment_of_another_store_is_not_taken),
         cmocka_unit_test(test_missing_and_damaged_hints_are_rebuilt_from_the_data),

@@ -296,9 +296,10 @@ int segment_open(struct io_dir *dir, const struct log_config *config, uint64_t i
         segment_close(segment);
         return status;
     }
-    segment->capacity = size;
+    /* A file cut within its header: no record is left, and none may ever begin in there. */
+    segment->capacity = max_u64(size, SEGMENT_HEADER_BYTES);
     segment->allocated = size;
-    segment_set_tail(segment, size);
+    segment_set_tail(segment, segment->capacity);
     *ret_segment = segment;
     return CASK_OK;
 }

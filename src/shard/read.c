@@ -104,8 +104,6 @@ static int find_below(struct shard *shard, uint32_t tag, struct cask_slice key,
     candidates->unreadable = 0;
     if (!lower.flushing && !lower.runs)
         return CASK_NOTFOUND;
-    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++)
-        run_prefetch(lower.runs->runs[i], tag);
     for (unsigned tier = 0;; tier++) {
         int status = index_find_lower(&lower, tier, tag, candidates->locations, CANDIDATES,
                                       &candidates->count);
@@ -125,12 +123,22 @@ static int find_below(struct shard *shard, uint32_t tag, struct cask_slice key,
     }
 }
 
+/* The filters of the runs, whose misses overlap with the keydir's. */
+static void prefetch_filters(const struct shard *shard, uint32_t tag)
+{
+    const struct run_list *runs = index_lower(&shard->index).runs;
+
+    for (uint32_t i = 0; runs && i < runs->count; i++)
+        run_prefetch(runs->runs[i], tag);
+}
+
 static int find_once(struct shard *shard, uint32_t tag, struct cask_slice key,
                      struct record_buffer *buffer, struct candidates *candidates,
                      struct found *ret_found)
 {
     int status;
 
+    prefetch_filters(shard, tag);
     candidates->count = index_find(&shard->index, tag, candidates->locations, CANDIDATES,
                                    &candidates->staged);
     if (candidates->count > CANDIDATES)
