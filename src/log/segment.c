@@ -537,11 +537,11 @@ void segment_read_ahead(const struct segment *segment, uint64_t offset, bool rea
 int segment_trim(struct segment *segment)
 {
     uint64_t tail = segment_tail(segment);
-    int status = segment->allocated == tail ? CASK_OK : io_truncate(segment->file, tail);
+    int status = segment->allocated <= tail ? CASK_OK : io_truncate(segment->file, tail);
 
     if (status != CASK_OK)
         return status;
-    segment->allocated = tail;
+    segment->allocated = min_u64(segment->allocated, tail);
     if (segment->map_writable)
         io_map_settle(segment->file, segment->map, 0, segment->map_bytes);
     segment->map_writable = false;
