@@ -258,11 +258,13 @@ static void retire(struct shard *shard, struct run_list *old, uint32_t first, ui
     }
 }
 
-static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool every_tag)
+/* While the shard is being opened an older entry may still come: no tombstone goes. */
+static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool every_tag,
+                      bool loading)
 {
     struct run_list *old = atomic_load(&shard->index.runs);
     struct resolver resolver = {
-        .shard = shard, .oldest = first + count == old->count, .every_tag = every_tag};
+        .shard = shard, .oldest = first + count == old->count && !loading, .every_tag = every_tag};
     struct run_list *list;
     struct run *run = NULL;
     int status = build_merged(&resolver, old->runs + first, count, &run);
@@ -272,7 +274,7 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
         return status;
     }
     list = replaced(old, first, count, run);
-    status = list ? spill_install(shard, &list, false, false) : CASK_ENOMEM;
+    status = list ? spill_install(shard, &list, false, loading) : CASK_ENOMEM;
     if (status == CASK_OK) {
         retire(shard, list, first, count);
         count_dead(&resolver);
@@ -308,9 +310,31 @@ int spill_merge_runs(struct shard *shard, bool into_one)
         pthread_mutex_unlock(&shard->lock);
         if (count < (every_tag ? 1 : 2))
             return CASK_OK;
-        status = merge_some(shard, first, count, every_tag);
+        status = merge_some(shard, first, count, every_tag, false);
         if (status == CASK_ECORRUPT)
             shard_distrust_runs(shard);
     }
     return status;
+}
+
+int spill_merge_loaded(struct shard *shard, uint32_t most)
+{
+    const struct run_list *runs = atomic_load(&shard->index.runs);
+    uint64_t counts[INDEX_RUNS_MAX];
+    uint32_t first = 0;
+    uint32_t count = 0;
+    uint32_t loaded = 0;
+
+    while (runs && loaded < runs->count && runs->runs[loaded]->id >= shard->first_loaded_run) {
+        counts[loaded] = runs->runs[loaded]->count;
+        loaded++;
+    }
+    if (loaded < 2 || (loaded <= most && runs->count < INDEX_RUNS_MAX))
+        return CASK_OK;
+    spill_plan_runs(counts, loaded, &first, &count);
+    if (count == 0 || most == 1) {
+        first = 0;
+        count = loaded;
+    }
+    return merge_some(shard, first, count, false, true);
 }

@@ -103,6 +103,7 @@ struct shard {
     struct io_dir *dir;          /* NULL until the first write */
     struct io_dir *index_dir;    /* NULL until the first run; under manifest_lock */
     uint64_t next_run;           /* under manifest_lock */
+    uint64_t first_loaded_run;   /* the least id of those that were made since the open began */
     bool has_unlisted_runs;      /* made, or given up, while the shard was being opened */
     _Atomic bool distrusts_runs; /* damage was met in one: the next open makes them anew */
 

@@ -16,6 +16,9 @@
 #define ENTRIES_AT_ONCE 8192u
 #define ASK_ABOVE_PERCENT 70u
 #define FILTER_BITS 10u
+#define LOADED_RUNS_MAX 16u
+#define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
+#define LOADED_RUN_BYTES 8192u
 #define LOADING_LEAST 8192u /* bytes of a keydir that is being loaded, whatever the budget has */
 
 /* ---- runs ------------------------------------------------------------------------------------ */
@@ -51,6 +54,7 @@ int spill_open_runs(struct shard *shard, const struct manifest *manifest)
     int status = CASK_OK;
 
     shard->next_run = max_u64(shard->next_run, max_u64(manifest->next_run, 1));
+    shard->first_loaded_run = shard->next_run;
     if (manifest->run_count == 0)
         return CASK_OK;
     list = calloc(1, sizeof *list);
@@ -478,6 +482,25 @@ int spill_flush(struct shard *shard, bool into_one)
     return into_one ? status_first(status, merged) : status;
 }
 
+/* How many runs made while loading a shard may have: each takes a page for its fence and one for its
+ * filter at least. */
+static uint32_t loaded_runs_max(const struct shard_env *env)
+{
+    uint64_t most = env->budget.limit_bytes / LOADED_RUNS_PART / LOADED_RUN_BYTES /
+                    env->shard_count;
+
+    return (uint32_t)min_u64(max_u64(most, 1), LOADED_RUNS_MAX);
+}
+
+static int flush_and_merge(struct shard *shard, bool loading)
+{
+    int status = flush(shard, loading);
+
+    if (status == CASK_OK && loading)
+        status = spill_merge_loaded(shard, loaded_runs_max(shard->env));
+    return status == CASK_ENOSPC && !atomic_load(&shard->index.flushing) ? CASK_OK : status;
+}
+
 /* Shards load at once, and each takes buffers for what it moves to disk. One that gets none tries
  * again with all others waiting: then the whole reserve is its own. */
 static int flush_loading(struct shard *shard, bool loading)
@@ -485,14 +508,16 @@ static int flush_loading(struct shard *shard, bool loading)
     int status;
 
     pthread_rwlock_rdlock(&shard->env->loading);
-    status = flush(shard, loading);
+    status = flush_and_merge(shard, loading);
     pthread_rwlock_unlock(&shard->env->loading);
-    if (status == CASK_ENOMEM) {
-        pthread_rwlock_wrlock(&shard->env->loading);
-        status = flush(shard, loading);
-        pthread_rwlock_unlock(&shard->env->loading);
-    }
-    return status;
+    if (status != CASK_ENOMEM)
+        return status;
+    pthread_rwlock_wrlock(&shard->env->loading);
+    status = loading ? spill_merge_loaded(shard, 1) : CASK_OK;
+    if (status == CASK_OK || status == CASK_ENOMEM)
+        status = flush_and_merge(shard, loading);
+    pthread_rwlock_unlock(&shard->env->loading);
+    return status == CASK_NOTFOUND ? CASK_OK : status; /* it was but the merge that failed */
 }
 
 int spill_while_loading(struct shard *shard)
