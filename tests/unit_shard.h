@@ -70,6 +70,9 @@ static inline int rig_try_open(struct rig *rig)
     for (uint32_t i = 0; i < count && status == CASK_OK; i++)
         status = recover_read(&rig->shards[i], &recoveries[i]);
     for (uint32_t i = 0; i < count && status == CASK_OK; i++)
+        rig->env.batch_number = max_u64(rig->env.batch_number,
+                                        recoveries[i].manifest.settled_batch);
+    for (uint32_t i = 0; i < count && status == CASK_OK; i++)
         for (uint64_t j = 0; j < recoveries[i].tail_count; j++)
             rig->env.batch_number = max_u64(rig->env.batch_number,
                                             recoveries[i].tails[j].hint.max_batch);
@@ -77,6 +80,8 @@ static inline int rig_try_open(struct rig *rig)
         recover_resolve(recoveries, count);
     for (uint32_t i = 0; i < count && status == CASK_OK; i++)
         status = recover_apply(&recoveries[i]);
+    for (uint32_t i = 0; i < count && status == CASK_OK; i++)
+        status = recover_settle(&recoveries[i]);
     for (uint32_t i = 0; i < count; i++)
         recover_release(&recoveries[i]);
     if (status != CASK_OK)

@@ -16,8 +16,21 @@ struct loading {
     bool tombstone;
 };
 
+/* Whether the manifest's figures, with which an open begins, count the record at a location, and
+ * what it replaced, already. */
+static bool is_figured(const struct shard *shard, uint64_t location)
+{
+    unsigned offset_bits = shard->config.offset_bits;
+    const struct segment *segment = segments_get(&shard->segments,
+                                                 location_segment(location, offset_bits));
+
+    return segment && location_offset(location, offset_bits) < segment->figured;
+}
+
 static void count_added(struct shard *shard, struct segment *segment, const struct loading *entry)
 {
+    if (is_figured(shard, entry->location))
+        return;
     segment_counts_note(&segment->counts, entry->sequence, 0);
     segment->counts.live_bytes += entry->size;
     shard->counts.live_bytes += entry->size;
@@ -25,6 +38,14 @@ static void count_added(struct shard *shard, struct segment *segment, const stru
         shard_count_dead(shard, segment, entry->size);
         segment->counts.tombstone_bytes += entry->size;
     }
+}
+
+/* Counts a record that gave way to another one, unless the figures do so already. */
+static void count_replaced(struct shard *shard, struct segment *segment, uint64_t size,
+                           uint64_t location, uint64_t newer)
+{
+    if (!is_figured(shard, location) || !is_figured(shard, newer))
+        shard_count_dead(shard, segment, min_u64(size, segment->counts.live_bytes));
 }
 
 /* Whether the entry's key is the old record's. Where the entry's own record is damaged, its hash
@@ -74,9 +95,10 @@ static int decide(struct shard *shard, struct segment *segment, const struct loa
         if (damaged || old.record.sequence < entry->sequence) {
             keydir_replace(index_keydir(&shard->index), entry->tag, location, entry->location);
             if (old.record.type != RECORD_DELETE)
-                shard_count_dead(shard, old.segment, record_size(&old.record));
+                count_replaced(shard, old.segment, record_size(&old.record), location,
+                               entry->location);
         } else if (!entry->tombstone) {
-            shard_count_dead(shard, segment, entry->size);
+            count_replaced(shard, segment, entry->size, entry->location, location);
         }
     }
     record_buffer_release(&buffer);
@@ -147,7 +169,7 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
             return status;
         status = look_in_run(shard, entry, fresh, locations, found);
     }
-    if (status == CASK_OK && !entry->tombstone)
+    if (status == CASK_OK && !entry->tombstone && !is_figured(shard, entry->location))
         shard_count_dead(shard, segment, entry->size);
     return status == CASK_EEXIST ? CASK_OK : status;
 }
@@ -213,10 +235,10 @@ static struct loading loading_of(const struct shard *shard, const struct segment
 }
 
 /* What of the segment is neither header nor listed record: seals, batch ends, dropped pieces. */
-static void count_rest(struct shard *shard, struct segment *segment, uint64_t covered,
+static void count_rest(struct shard *shard, struct segment *segment, uint64_t bytes,
                        uint64_t listed)
 {
-    uint64_t rest = covered > listed ? covered - listed : 0;
+    uint64_t rest = bytes > listed ? bytes - listed : 0;
 
     segment->counts.dead_bytes += rest;
     shard->counts.dead_bytes += rest;
@@ -264,10 +286,11 @@ static uint64_t stride_for(uint64_t count, bool in_order)
     }
 }
 
-/* What is behind the part that the runs cover. */
-static uint64_t uncovered(const struct segment *segment, uint64_t from, uint64_t end)
+/* What is behind the part that is counted already. */
+static uint64_t uncounted(const struct segment *segment, uint64_t from, uint64_t end)
 {
-    from = max_u64(max_u64(segment->covered, SEGMENT_HEADER_BYTES), from);
+    from = max_u64(max_u64(segment->covered, SEGMENT_HEADER_BYTES),
+                   max_u64(segment->figured, from));
     return end > from ? end - from : 0;
 }
 
@@ -288,10 +311,10 @@ int load_hint(struct loader *loader, struct segment *segment, const struct hint 
         at = (at + stride) % hint->count;
         if (entry.offset < segment->covered)
             continue;
-        listed += entry.size;
+        listed += entry.offset < segment->figured ? 0 : entry.size;
         status = load_entry(loader, segment, &loading);
     }
-    count_rest(shard, segment, uncovered(segment, 0, hint->length), listed);
+    count_rest(shard, segment, uncounted(segment, 0, hint->length), listed);
     segment->counts.last_expiry = hint->max_expiry == 0 ? UINT64_MAX : hint->max_expiry;
     segment->max_batch = max_u64(segment->max_batch, hint->max_batch);
     return status;
@@ -309,10 +332,10 @@ int load_tail(struct loader *loader, const struct tail *tail)
 
         if (tail->hint.entries[i].offset < segment->covered)
             continue;
-        listed += loading.size;
+        listed += tail->hint.entries[i].offset < segment->figured ? 0 : loading.size;
         status = load_entry(loader, segment, &loading);
     }
-    count_rest(shard, segment, uncovered(segment, tail->from, tail->end), listed);
+    count_rest(shard, segment, uncounted(segment, tail->from, tail->end), listed);
     segment->counts.last_expiry = max_u64(segment->counts.last_expiry, tail->hint.max_expiry);
     segment->max_batch = max_u64(segment->max_batch, tail->hint.max_batch);
     return status;

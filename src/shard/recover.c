@@ -205,19 +205,68 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
     return status;
 }
 
-/* One that was not sealed: what a hint covers is settled, the rest waits for recover_resolve(). */
+/* Whether what the runs cover of a segment ends with its seal. */
+static bool covers_seal(const struct segment *segment)
+{
+    struct record_buffer buffer;
+    struct record record;
+    bool sealed;
+
+    if (segment->covered < SEGMENT_HEADER_BYTES + SEGMENT_SEAL_BYTES)
+        return false;
+    record_buffer_init(&buffer);
+    sealed = segment_read(segment, segment->covered - SEGMENT_SEAL_BYTES, false, true, &buffer,
+                          &record) == CASK_OK &&
+             record.type == RECORD_SEAL;
+    record_buffer_release(&buffer);
+    return sealed;
+}
+
+/* Reads an open segment from where neither a hint nor the runs know it. With a stage that could not
+ * be emptied, what the runs cover may end within a batch, whose pieces then are one end short of
+ * their number: then all of it is read. */
+static int read_tail(struct recovery *recovery, struct segment *segment, uint64_t from,
+                     uint64_t settled, struct tail *tail)
+{
+    struct shard *shard = recovery->shard;
+    uint64_t size = segment_tail(segment);
+    uint64_t begin = min_u64(max_u64(from, segment->covered), size);
+    int status;
+
+    if (begin > SEGMENT_HEADER_BYTES && begin == segment->covered && covers_seal(segment)) {
+        *tail = (struct tail){
+            .segment = segment, .from = begin, .settled = begin, .end = begin, .sealed = true};
+        hint_init(&tail->hint, segment->id);
+        return CASK_OK;
+    }
+    status = tail_read(shard, segment, begin, size, settled, recovery->same_boot, tail);
+    if (status != CASK_OK || !tail->half_batch || begin == from)
+        return status;
+    tail_release(tail);
+    return tail_read(shard, segment, min_u64(from, size), size, settled, recovery->same_boot, tail);
+}
+
+/* One that was not sealed: what a hint or the runs cover is settled, the rest waits for
+ * recover_resolve(). */
 static int read_open(struct recovery *recovery, struct segment *segment,
                      const struct manifest_segment *listed)
 {
     struct shard *shard = recovery->shard;
     struct tail *tail = &recovery->tails[recovery->tail_count];
     uint64_t size = segment_tail(segment);
+    uint64_t settled = max_u64(listed->length, segment->covered);
     uint64_t from = SEGMENT_HEADER_BYTES;
     struct hint hint;
     int status;
 
     segment->predecessor = listed->predecessor;
-    status = usable_hint(recovery, listed, &hint);
+    if ((listed->flags & MANIFEST_CLEAN) && listed->length <= segment->covered) {
+        from = listed->length;
+        segment->clean_length = listed->length;
+        status = CASK_NOTFOUND; /* the runs know all that its hint does */
+    } else {
+        status = usable_hint(recovery, listed, &hint);
+    }
     if (status == CASK_OK) {
         from = hint.length;
         segment->clean_length = hint.length;
@@ -229,27 +278,30 @@ static int read_open(struct recovery *recovery, struct segment *segment,
         return status;
     if (!segment->file)
         return CASK_OK;
-    if (size < listed->length)
+    if (size < settled)
         tell(shard, CASK_LOG_ERROR, listed->id, size,
-             "the segment is shorter than it was when the store was closed");
-    status = tail_read(shard, segment, min_u64(from, size), size, listed->length,
-                       recovery->same_boot, tail);
+             size < listed->length ? "the segment is shorter than it was when the store was closed"
+                                   : "the segment is shorter than what the index knows of it");
+    status = read_tail(recovery, segment, from, settled, tail);
     if (status != CASK_OK)
         return status;
-    tail->shortened = size < listed->length;
+    tail->shortened = size < settled;
     tail->damaged |= tail->shortened;
     recovery->tail_count++;
     return CASK_OK;
 }
 
-/* What the runs of the index cover need not be read; its figures are in the manifest. */
+/* What the runs of the index cover need not be read; its figures are in the manifest. They are of
+ * all that the segment held when the manifest was written, so what is loaded of that is not counted
+ * again. */
 static void take_covered(struct recovery *recovery, struct segment *segment,
                          const struct manifest_segment *listed)
 {
     struct shard *shard = recovery->shard;
 
-    if (!recovery->has_runs || listed->indexed == 0)
+    if (!recovery->has_runs || recovery->manifest.run_count == 0)
         return;
+    segment->figured = SEGMENT_HEADER_BYTES + listed->live_bytes + listed->dead_bytes;
     segment->covered = listed->indexed;
     segment->covered_before = listed->indexed;
     segment->covering = listed->indexed;
@@ -387,6 +439,15 @@ static bool has_gone_on(const struct shard *shard, const struct tail *tail)
     return status == CASK_OK;
 }
 
+/* Whether the runs know of later segments: those are durable, and so was all before. */
+static bool is_covered_behind(const struct recovery *recovery, uint64_t i)
+{
+    while (++i < recovery->tail_count)
+        if (recovery->tails[i].segment->covered > SEGMENT_HEADER_BYTES)
+            return true;
+    return false;
+}
+
 /* Without a seal the log ends there, whatever stands in later segments: a power loss took what was
  * between. Where no power was lost it is damage, and what follows stays. */
 static void end_at_first_gap(struct recovery *recovery)
@@ -396,7 +457,8 @@ static void end_at_first_gap(struct recovery *recovery)
 
         if (tail->sealed || tail->damaged)
             continue;
-        if (recovery->same_boot && recovery->tails[i + 1].records > 0) {
+        if ((recovery->same_boot && recovery->tails[i + 1].records > 0) ||
+            is_covered_behind(recovery, i)) {
             recovery->overtaken |= has_gone_on(recovery->shard, tail);
             tell(recovery->shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
                  "records are missing in front of the next segment");
@@ -527,10 +589,28 @@ static void report_cut(struct shard *shard, const struct tail *tail)
  * file goes once the manifest no longer lists it. */
 static void drop_segment(struct recovery *recovery, struct tail *tail)
 {
+    struct segment_counts *counts = &tail->segment->counts;
+
+    recovery->shard->counts.live_bytes -= counts->live_bytes;
+    recovery->shard->counts.dead_bytes -= counts->dead_bytes;
     segments_remove(&recovery->shard->segments, tail->segment->id);
     segment_close(tail->segment);
     tail->segment = NULL;
     recovery->relist = true;
+}
+
+/* Takes what was cut off out of the figures; what of it was alive is not known. */
+static void count_lost(struct shard *shard, struct segment *segment, uint64_t end)
+{
+    uint64_t lost = segment->figured > end ? segment->figured - end : 0;
+    uint64_t live = min_u64(lost, segment->counts.live_bytes);
+    uint64_t dead = min_u64(lost - live, segment->counts.dead_bytes);
+
+    segment->counts.live_bytes -= live;
+    segment->counts.dead_bytes -= dead;
+    shard->counts.live_bytes -= live;
+    shard->counts.dead_bytes -= dead;
+    segment->figured -= lost;
 }
 
 /* A header that never reached the disk: the segment cannot be gone on with. */
@@ -550,6 +630,7 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
     report_cut(shard, tail);
     recovery->damaged |= tail->damaged;
     recovery->max_sequence = max_u64(recovery->max_sequence, tail->max_sequence);
+    count_lost(shard, segment, max_u64(tail->end, SEGMENT_HEADER_BYTES));
     if (tail->end <= SEGMENT_HEADER_BYTES && !tail->damaged && (i > 0 || segment->header_damaged)) {
         drop_segment(recovery, tail);
         return CASK_OK;
@@ -627,7 +708,16 @@ int recover_apply(struct recovery *recovery)
      * it may come after a power loss, and would have to end the log there. */
     if (status == CASK_OK && recovery->damaged)
         status = shard_seal_waiting(shard, false);
-    if (status == CASK_OK && shard->has_unlisted_runs && !shard->env->read_only)
+    tell_failure(recovery, status);
+    return status;
+}
+
+int recover_settle(struct recovery *recovery)
+{
+    struct shard *shard = recovery->shard;
+    int status = CASK_OK;
+
+    if (shard->has_unlisted_runs && !shard->env->read_only)
         status = spill_settle(shard);
     tell_failure(recovery, status);
     return status;

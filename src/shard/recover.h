@@ -1,10 +1,12 @@
 /* Opening a shard: manifest, then the hints of what is sealed, then the log behind them.
  *
- * Three steps, because a batch across shards counts only if it is whole in all of them:
+ * Four steps, because a batch across shards counts only if it is whole in all of them:
  *   recover_read     each shard by itself, any number at once: no log is changed, but orphans of a
  *                    crash are removed and bad hints written anew
  *   recover_resolve  all shards together: decides where each shard's log ends
  *   recover_apply    each shard by itself: cuts, syncs what is trusted, fills in the index
+ *   recover_settle   each shard by itself, once all are synced: lists the runs made on the way, which
+ *                    calls their batches settled
  *
  * Invariants:
  *  1. A hint is used only if it is whole and fits its segment; else the segment is read.
@@ -50,6 +52,7 @@ struct recovery {
 CHECKED int recover_read(struct shard *shard, struct recovery *ret_recovery);
 void recover_resolve(struct recovery *recoveries, uint32_t count);
 CHECKED int recover_apply(struct recovery *recovery);
+CHECKED int recover_settle(struct recovery *recovery);
 void recover_release(struct recovery *recovery);
 
 /* names.c: notes the largest id ever used and removes what a crash has left behind; and whether a

@@ -57,15 +57,16 @@ static void list_runs(struct shard *shard, struct manifest *manifest)
     }
 }
 
-/* In ascending order of ids. Under the lock. */
-static void list_segments(struct shard *shard, struct manifest *manifest, bool trusted)
+/* In ascending order of ids. What a merge has written has no figures until the runs cover it: it
+ * counts as dead until the index is moved over. Under the lock. */
+static void list_segments(struct shard *shard, struct manifest *manifest, bool has_runs)
 {
     struct segment *segment = segments_at_or_after(&shard->segments, 0);
 
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
         if (!segment->unlisted) {
             describe(segment, &manifest->segments[manifest->count]);
-            if (segment->covered > 0 && trusted)
+            if (has_runs && (segment->covered > 0 || segment->predecessor != 0))
                 describe_covered(segment, &manifest->segments[manifest->count]);
             manifest->count++;
         }
@@ -77,16 +78,21 @@ int shard_write_manifest(struct shard *shard)
                                 .next_segment = shard->next_segment,
                                 .next_run = shard->next_run,
                                 .settled_batch = shard->settled_batch};
+    const struct run_list *runs = index_lower(&shard->index).runs;
     bool trusted = !atomic_load(&shard->distrusts_runs);
-    int status;
+    bool has_runs = trusted && runs && runs->count > 0;
+    int status = CASK_OK;
 
     memcpy(manifest.boot_id, shard->env->boot_id, sizeof manifest.boot_id);
     pthread_mutex_lock(&shard->lock);
+    if (has_runs && index_staged(&shard->index) > 0)
+        status = shard_drain(shard); /* so that the figures count what the staged have replaced */
+    (void)status;                    /* of what stays staged they do not: a pity */
     manifest.next_sequence = shard->next_sequence;
     manifest.segments = calloc((size_t)shard->segments.count + 1, sizeof *manifest.segments);
     manifest.runs = calloc(INDEX_RUNS_MAX, sizeof *manifest.runs);
     if (manifest.segments && manifest.runs)
-        list_segments(shard, &manifest, trusted);
+        list_segments(shard, &manifest, has_runs);
     pthread_mutex_unlock(&shard->lock);
     if (!manifest.segments || !manifest.runs) {
         manifest_release(&manifest);

@@ -134,6 +134,7 @@ struct shard {
     uint64_t manifest_generation;
     uint64_t next_segment;
     uint64_t settled_batch;
+    uint64_t covering_batch; /* the largest of what the flush under way covers */
 
     pthread_mutex_t sync_lock;
     pthread_cond_t sync_done;

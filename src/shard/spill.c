@@ -307,8 +307,11 @@ static void mark_covered(struct shard *shard)
     unsigned offset_bits = shard->config.offset_bits;
     struct segment *segment = segments_at_or_after(&shard->segments, 0);
 
-    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
+    shard->covering_batch = 0;
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
         segment->covering = segment->unlisted ? 0 : segment_tail(segment);
+        shard->covering_batch = max_u64(shard->covering_batch, segment->max_batch);
+    }
     for (uint32_t i = 0; i < index_staged(&shard->index); i++) {
         uint64_t location = index_staged_at(&shard->index, i).location;
 
@@ -343,6 +346,8 @@ static int begin(struct shard *shard, uint64_t *ret_position)
     return status;
 }
 
+/* What is covered is durable, with what it depends on in other shards, and is not read by an open:
+ * so its batches are settled. Under manifest_lock. */
 static void cover(struct shard *shard, bool covered)
 {
     struct segment *segment;
@@ -355,6 +360,8 @@ static void cover(struct shard *shard, bool covered)
         segment->covered = covered ? max_u64(segment->covering, before) : segment->covered_before;
         segment->covered_before = before;
     }
+    if (covered)
+        shard->settled_batch = max_u64(shard->settled_batch, shard->covering_batch);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -363,9 +370,11 @@ static void cover(struct shard *shard, bool covered)
 int spill_install(struct shard *shard, struct run_list **list, bool covers, bool loading)
 {
     struct run_list *old;
+    uint64_t settled;
     int status = CASK_OK;
 
     pthread_mutex_lock(&shard->manifest_lock);
+    settled = shard->settled_batch;
     old = index_set_runs(&shard->index, *list);
     if (covers)
         cover(shard, true);
@@ -375,6 +384,7 @@ int spill_install(struct shard *shard, struct run_list **list, bool covers, bool
         index_set_runs(&shard->index, old);
         if (covers)
             cover(shard, false);
+        shard->settled_batch = settled;
     } else {
         *list = old;
     }

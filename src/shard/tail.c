@@ -64,6 +64,7 @@ static int end_batch(struct walk *walk, const struct record *record)
     if (!walk->in_batch ||
         !batch_end_decode(record->value, walk->shard->config.shard_count, &end) ||
         walk->tail->hint.count - walk->batch_first_entry != end.count) {
+        walk->tail->half_batch |= walk->tail->records == 1 + walk->tail->hint.count;
         drop_open_batch(walk);
         return CASK_OK;
     }

@@ -34,6 +34,7 @@ struct tail {
     uint64_t bad_bytes; /* something that is no record stands behind `end`, or was skipped */
     bool sealed;        /* ends with a seal */
     bool damaged;       /* valid records follow something that is none, or bytes are missing */
+    bool half_batch;    /* begins with an end of a batch, or one with more pieces than there are */
     bool shortened;     /* the file ends before what its hint covers */
 };
 

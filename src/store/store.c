@@ -206,6 +206,13 @@ static int step_apply(void *context, uint32_t i)
     return recover_apply(&opening->recoveries[i]);
 }
 
+static int step_settle(void *context, uint32_t i)
+{
+    struct opening *opening = context;
+
+    return recover_settle(&opening->recoveries[i]);
+}
+
 static int step_close(void *context, uint32_t i)
 {
     struct cask_db *db = context;
@@ -236,6 +243,8 @@ static int recover(struct cask_db *db)
             note_batches(db, &opening.recoveries[i]);
         recover_resolve(opening.recoveries, count);
         status = crew_do(count, step_apply, &opening);
+        if (status == CASK_OK)
+            status = crew_do(count, step_settle, &opening);
     }
     for (uint32_t i = 0; i < count; i++)
         recover_release(&opening.recoveries[i]);
