@@ -224,6 +224,52 @@ static void test_what_was_cut_off_is_not_counted(void **state)
     rig_stop(rig);
 }
 
+static uint64_t live_keys(struct rig *rig)
+{
+    const struct index *index = &only(rig)->index;
+
+    return index_entries(index) - index->tombstones - index->lower_tombstones;
+}
+
+/* A tombstone that is in the runs, one that is loaded, one of a key that was put again, and one that
+ * was put in between: as many keys as before, and after a flush as many as there are. */
+static void test_tombstones_are_counted_once(void **state)
+{
+    (void)state;
+    for (unsigned crash = 0; crash < 2; crash++) {
+        struct rig *rig = start(unit_modes[0]);
+        uint64_t keys;
+
+        put_keys(rig, 0, 20);
+        flush_index(rig);
+        put_keys(rig, 20, 30);
+        assert_ok(rig_delete(rig, "key25"));
+        assert_ok(spill_flush(only(rig), false));
+        put_keys(rig, 30, 40);
+        assert_ok(rig_delete(rig, "key35"));
+        assert_ok(rig_delete(rig, "key36"));
+        put_keys(rig, 36, 37);
+        assert_ok(rig_delete(rig, "key3"));
+        pthread_mutex_lock(&only(rig)->lock);
+        assert_ok(shard_drain(only(rig)));
+        pthread_mutex_unlock(&only(rig)->lock);
+        keys = live_keys(rig);
+        for (unsigned round = 0; round < 2; round++) {
+            if (crash > 0)
+                rig_crash(rig);
+            else
+                rig_reopen(rig);
+            assert_int_equal(live_keys(rig), keys);
+        }
+        flush_index(rig);
+        assert_int_equal(live_keys(rig), 37);
+        assert_int_equal(index_entries(&only(rig)->index), 37);
+        rig_crash(rig);
+        assert_int_equal(live_keys(rig), 37);
+        rig_stop(rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_a_covered_seal_is_still_one),
         cmocka_unit_test(test_figures_are_the_same_after_any_opening),
         cmocka_unit_test(test_what_was_cut_off_is_not_counted),
+        cmocka_unit_test(test_tombstones_are_counted_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,7 @@ void index_begin_flush(struct index *index)
     atomic_store_explicit(&index->keydir, empty, memory_order_release);
     atomic_fetch_add_explicit(&index->swaps, 1, memory_order_release);
     index->lower_tombstones += index->tombstones;
+    index->flushing_tombstones += index->tombstones;
     index->tombstones = 0;
 }
 

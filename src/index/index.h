@@ -38,9 +38,11 @@ struct index {
     _Atomic(struct keydir *) flushing; /* the other one, while it is being moved */
     _Atomic(struct run_list *) runs;   /* NULL: none */
     bool doubles; /* some key may have several entries in the keydir: one could not be read */
-    uint64_t tombstones;       /* entries of the keydir that lead to one, about */
-    uint64_t lower_tombstones; /* the same of the tiers below */
-    _Atomic uint64_t swaps;    /* how often the keydir was exchanged */
+    uint64_t tombstones;          /* entries of the keydir that lead to one, about */
+    uint64_t lower_tombstones;    /* the same of the tiers below */
+    uint64_t flushing_tombstones; /* of these, those of the keydir that is flushing */
+    bool doubts; /* lower_tombstones may be too low: a crash came while a merge moved entries */
+    _Atomic uint64_t swaps; /* how often the keydir was exchanged */
     _Alignas(64) _Atomic uint32_t staged;
     _Atomic uint64_t stage[INDEX_STAGE]; /* 16 bits of tag, 48 of location */
     uint32_t stage_tags[INDEX_STAGE];    /* the writer's own */

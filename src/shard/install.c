@@ -133,7 +133,9 @@ int shard_install(struct shard *shard, struct segment **inputs, size_t input_cou
     pthread_mutex_lock(&shard->manifest_lock);
     list(shard, outputs, output_count, true);
     list(shard, inputs, input_count, false);
+    shard->relocates = true;
     status = shard_write_manifest(shard);
+    shard->relocates = false;
     if (status != CASK_OK) {
         list(shard, outputs, output_count, false);
         list(shard, inputs, input_count, true);

@@ -94,7 +94,10 @@ static int decide(struct shard *shard, struct segment *segment, const struct loa
     } else {
         if (damaged || old.record.sequence < entry->sequence) {
             keydir_replace(index_keydir(&shard->index), entry->tag, location, entry->location);
-            if (old.record.type != RECORD_DELETE)
+            shard->index.tombstones += entry->tombstone;
+            if (old.record.type == RECORD_DELETE)
+                shard->index.tombstones -= min_u64(shard->index.tombstones, 1);
+            else
                 count_replaced(shard, old.segment, record_size(&old.record), location,
                                entry->location);
         } else if (!entry->tombstone) {
@@ -216,9 +219,11 @@ static int load_entry(struct loader *loader, struct segment *segment, const stru
     if (status != CASK_NOTFOUND)
         return status;
     status = reserve(shard);
-    return status == CASK_OK
-               ? keydir_insert(index_keydir(&shard->index), entry->tag, entry->location)
-               : status;
+    if (status == CASK_OK)
+        status = keydir_insert(index_keydir(&shard->index), entry->tag, entry->location);
+    if (status == CASK_OK)
+        shard->index.tombstones += entry->tombstone;
+    return status;
 }
 
 static struct loading loading_of(const struct shard *shard, const struct segment *segment,
@@ -344,10 +349,10 @@ int load_tail(struct loader *loader, const struct tail *tail)
 void load_finish(struct loader *loader)
 {
     if (index_has_lower(&loader->shard->index)) { /* they hide what lies there */
-        loader->shard->index.tombstones += loader->tombstone_count;
         loader->tombstone_count = 0;
         return;
     }
+    loader->shard->index.tombstones = 0;
     for (uint64_t i = 0; i < loader->tombstone_count; i++)
         keydir_remove(index_keydir(&loader->shard->index), loader->tombstones[i].tag,
                       loader->tombstones[i].location);

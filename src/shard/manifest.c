@@ -24,6 +24,7 @@
 #define AT_RUNS 88
 #define AT_NEXT_RUN 96
 #define AT_FLAGS 104
+#define AT_TOMBSTONES 108
 
 #define SEGMENT_PREDECESSOR 8
 #define SEGMENT_LENGTH 16
@@ -96,6 +97,7 @@ static void encode(const struct manifest *manifest, const struct log_config *con
     put_u64(to + AT_RUNS, manifest->run_count);
     put_u64(to + AT_NEXT_RUN, manifest->next_run);
     put_u32(to + AT_FLAGS, manifest->flags);
+    put_u32(to + AT_TOMBSTONES, manifest->tombstones);
     at = to + HEADER_BYTES;
     for (uint64_t i = 0; i < manifest->count; i++, at += SEGMENT_BYTES)
         encode_segment(&manifest->segments[i], at);
@@ -255,14 +257,14 @@ static int parse_header(const uint8_t *bytes, uint64_t size, const struct log_co
     manifest->run_count = get_u64(bytes + AT_RUNS);
     manifest->next_run = get_u64(bytes + AT_NEXT_RUN);
     manifest->flags = get_u32(bytes + AT_FLAGS);
+    manifest->tombstones = get_u32(bytes + AT_TOMBSTONES);
     if (get_u32(bytes + AT_VERSION) != MANIFEST_VERSION ||
         get_u32(bytes + AT_SHARD) != config->shard ||
         memcmp(bytes + AT_UUID, config->uuid, 16) != 0 || !counts_fit(manifest, size) ||
         manifest->next_sequence > RECORD_SEQUENCE_MAX ||
         manifest->settled_batch > RECORD_BATCH_MAX ||
         manifest->next_segment > location_segment_max(config->offset_bits) + 1 ||
-        manifest->next_run > MANIFEST_NEXT_RUN_MAX ||
-        (manifest->flags & ~MANIFEST_CLEANLY_CLOSED) != 0)
+        manifest->next_run > MANIFEST_NEXT_RUN_MAX || (manifest->flags & ~MANIFEST_FLAGS) != 0)
         return CASK_ECORRUPT;
     return CASK_OK;
 }

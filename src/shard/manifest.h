@@ -25,6 +25,9 @@
 
 #define MANIFEST_CLEANLY_CLOSED 1u /* in the manifest's own flags */
 
+#define MANIFEST_DOUBTS 2u /* the same: `tombstones` may be too few */
+#define MANIFEST_FLAGS (MANIFEST_CLEANLY_CLOSED | MANIFEST_DOUBTS)
+
 #define MANIFEST_RUNS_MAX 64u
 #define MANIFEST_NEXT_RUN_MAX ((uint64_t)1 << 48) /* ids are counted on from it without wrapping */
 
@@ -60,6 +63,7 @@ struct manifest {
     uint64_t settled_batch; /* largest batch number in what is sealed or clean */
     uint64_t next_run;
     uint32_t flags;
+    uint32_t tombstones; /* entries of the runs that lead to one or nowhere: not to keys */
     uint64_t count;
     struct manifest_segment *segments;
     uint64_t run_count;        /* at most MANIFEST_RUNS_MAX */

@@ -72,6 +72,18 @@ static void list_segments(struct shard *shard, struct manifest *manifest, bool h
         }
 }
 
+/* Of the runs, without those that the keydir has which is flushing. Under the lock. */
+static void describe_tombstones(const struct shard *shard, struct manifest *manifest)
+{
+    const struct index *index = &shard->index;
+    uint64_t count = index->lower_tombstones -
+                     min_u64(index->flushing_tombstones, index->lower_tombstones);
+
+    manifest->tombstones = (uint32_t)min_u64(count, UINT32_MAX);
+    if (index->doubts || shard->relocates || count > UINT32_MAX)
+        manifest->flags |= MANIFEST_DOUBTS;
+}
+
 int shard_write_manifest(struct shard *shard)
 {
     struct manifest manifest = {.generation = shard->manifest_generation + 1,
@@ -88,6 +100,8 @@ int shard_write_manifest(struct shard *shard)
     if (has_runs && index_staged(&shard->index) > 0)
         status = shard_drain(shard); /* so that the figures count what the staged have replaced */
     (void)status;                    /* of what stays staged they do not: a pity */
+    if (has_runs)
+        describe_tombstones(shard, &manifest);
     manifest.next_sequence = shard->next_sequence;
     manifest.segments = calloc((size_t)shard->segments.count + 1, sizeof *manifest.segments);
     manifest.runs = calloc(INDEX_RUNS_MAX, sizeof *manifest.runs);

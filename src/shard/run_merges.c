@@ -63,6 +63,12 @@ struct resolver {
     uint64_t tombstones; /* entries dropped that led to one */
 };
 
+/* What the index knows of its lower tiers. */
+struct tombstones {
+    uint64_t count;
+    bool doubts;
+};
+
 /* One entry of a group with its record. */
 struct proof {
     struct run_merge_entry *entry;
@@ -160,6 +166,32 @@ static int resolve(void *context, struct run_merge_entry *entries,
     return status;
 }
 
+/* Before the manifest tells how many there are. Returns the number before; the merge_lock keeps away
+ * whoever else might change it. */
+static struct tombstones count_tombstones(const struct resolver *resolver)
+{
+    struct index *index = &resolver->shard->index;
+    struct tombstones before;
+
+    pthread_mutex_lock(&resolver->shard->lock);
+    before = (struct tombstones){index->lower_tombstones, index->doubts};
+    index->lower_tombstones -= min_u64(resolver->tombstones, before.count);
+    if (resolver->every_tag) {
+        index->lower_tombstones = 0;
+        index->doubts = false;
+    }
+    pthread_mutex_unlock(&resolver->shard->lock);
+    return before;
+}
+
+static void restore_tombstones(struct shard *shard, struct tombstones before)
+{
+    pthread_mutex_lock(&shard->lock);
+    shard->index.lower_tombstones = before.count;
+    shard->index.doubts = before.doubts;
+    pthread_mutex_unlock(&shard->lock);
+}
+
 /* Segments go by merges only, which the merge_lock keeps away. */
 static void count_dead(struct resolver *resolver)
 {
@@ -170,9 +202,6 @@ static void count_dead(struct resolver *resolver)
         shard_count_dead(
             shard, resolver->dead[i].segment,
             min_u64(resolver->dead[i].bytes, resolver->dead[i].segment->counts.live_bytes));
-    shard->index.lower_tombstones -= min_u64(resolver->tombstones, shard->index.lower_tombstones);
-    if (resolver->every_tag)
-        shard->index.lower_tombstones = 0;
     shard->spill_counts.run_merges++;
     pthread_mutex_unlock(&shard->lock);
 }
@@ -265,6 +294,7 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
     struct run_list *old = atomic_load(&shard->index.runs);
     struct resolver resolver = {
         .shard = shard, .oldest = first + count == old->count && !loading, .every_tag = every_tag};
+    struct tombstones before;
     struct run_list *list;
     struct run *run = NULL;
     int status = build_merged(&resolver, old->runs + first, count, &run);
@@ -273,6 +303,7 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
         free(resolver.dead);
         return status;
     }
+    before = count_tombstones(&resolver);
     list = replaced(old, first, count, run);
     status = list ? spill_install(shard, &list, false, loading) : CASK_ENOMEM;
     if (status == CASK_OK) {
@@ -281,6 +312,7 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
     } else {
         uint64_t id = run->id;
 
+        restore_tombstones(shard, before);
         run_close(run);
         if (atomic_load(&shard->failed) == CASK_OK)
             spill_remove_run(shard, id);
@@ -306,7 +338,7 @@ int spill_merge_runs(struct shard *shard, bool into_one)
         if (!into_one)
             spill_plan_runs(counts, count, &first, &count);
         pthread_mutex_lock(&shard->lock);
-        every_tag = into_one && shard->index.lower_tombstones > 0;
+        every_tag = into_one && (shard->index.lower_tombstones > 0 || shard->index.doubts);
         pthread_mutex_unlock(&shard->lock);
         if (count < (every_tag ? 1 : 2))
             return CASK_OK;

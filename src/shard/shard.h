@@ -132,6 +132,7 @@ struct shard {
 
     pthread_mutex_t manifest_lock;
     uint64_t manifest_generation;
+    bool relocates; /* entries are about to be moved by a merge */
     uint64_t next_segment;
     uint64_t settled_batch;
     uint64_t covering_batch; /* the largest of what the flush under way covers */

@@ -76,6 +76,8 @@ int spill_open_runs(struct shard *shard, const struct manifest *manifest)
     }
     if (status == CASK_OK) {
         index_set_runs(&shard->index, list);
+        shard->index.lower_tombstones = manifest->tombstones;
+        shard->index.doubts = (manifest->flags & MANIFEST_DOUBTS) != 0;
         return CASK_OK;
     }
     while (list->count > 0)
@@ -365,17 +367,31 @@ static void cover(struct shard *shard, bool covered)
     pthread_mutex_unlock(&shard->lock);
 }
 
+static uint64_t take_flushing_tombstones(struct shard *shard)
+{
+    uint64_t taken;
+
+    pthread_mutex_lock(&shard->lock);
+    taken = shard->index.flushing_tombstones;
+    shard->index.flushing_tombstones = 0;
+    pthread_mutex_unlock(&shard->lock);
+    return taken;
+}
+
 /* Puts the list into the manifest and in front of readers. A failure leaves the old one, which
  * *list is on success: to be freed when no reader has it. */
 int spill_install(struct shard *shard, struct run_list **list, bool covers, bool loading)
 {
     struct run_list *old;
+    uint64_t tombstones;
     uint64_t settled;
     int status = CASK_OK;
 
     pthread_mutex_lock(&shard->manifest_lock);
     settled = shard->settled_batch;
     old = index_set_runs(&shard->index, *list);
+    tombstones = covers ? take_flushing_tombstones(shard) : 0;
+    covers &= !loading; /* what is behind in the log is still to come */
     if (covers)
         cover(shard, true);
     if (!loading)
@@ -384,6 +400,9 @@ int spill_install(struct shard *shard, struct run_list **list, bool covers, bool
         index_set_runs(&shard->index, old);
         if (covers)
             cover(shard, false);
+        pthread_mutex_lock(&shard->lock);
+        shard->index.flushing_tombstones += tombstones;
+        pthread_mutex_unlock(&shard->lock);
         shard->settled_batch = settled;
     } else {
         *list = old;
@@ -404,7 +423,7 @@ static int install_flush(struct shard *shard, struct run *run, bool loading)
     list->runs[list->count++] = run;
     for (uint32_t i = 0; old && i < old->count; i++)
         list->runs[list->count++] = old->runs[i];
-    status = spill_install(shard, &list, !loading, loading);
+    status = spill_install(shard, &list, true, loading);
     if (status == CASK_OK) {
         index_hide_flushed(&shard->index);
         epoch_synchronize(&shard->env->epoch);
