@@ -1,5 +1,7 @@
 /* Opening a shard whose index is on disk: what is read, what is counted, and what memory it takes.
  * The same by public calls is in test_overflow.c. */
+#include <unistd.h>
+
 #include "unit_shard.h"
 
 #define BUDGET ((uint64_t)4 << 20)
@@ -150,6 +152,30 @@ static void test_a_covered_seal_is_still_one(void **state)
     }
 }
 
+/* A hint that was never written, as the disk was full: it is made once there is room, though the runs
+ * know all of its segment. */
+static void test_a_missing_hint_of_a_covered_segment_is_made(void **state)
+{
+    struct rig *rig = make(unit_modes[0]);
+    const char *path;
+
+    (void)state;
+    rig->config.segment_bytes = 512;
+    rig_open(rig);
+    put_keys(rig, 0, 60);
+    flush_index(rig);
+    rig_close(rig);
+    path = rig_path(rig, 0, "1.hint");
+    assert_int_equal(unlink(path), 0);
+    rig_open(rig);
+    assert_int_equal(access(rig_path(rig, 0, "1.hint"), F_OK), 0);
+    assert_int_equal(index_entries(&only(rig)->index), 60);
+    assert_int_equal(keydir_count(index_keydir(&only(rig)->index)), 0);
+    assert_keys(rig, 0, 60);
+    assert_quiet(rig);
+    rig_stop(rig);
+}
+
 /* ---- what is counted ------------------------------------------------------------------------- */
 
 static void check_counts(struct rig *rig, uint64_t live, uint64_t dead)
@@ -277,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_runs_merged_while_loading_keep_tombstones),
         cmocka_unit_test(test_after_a_kill_only_what_the_runs_do_not_cover_is_read),
         cmocka_unit_test(test_a_covered_seal_is_still_one),
+        cmocka_unit_test(test_a_missing_hint_of_a_covered_segment_is_made),
         cmocka_unit_test(test_figures_are_the_same_after_any_opening),
         cmocka_unit_test(test_what_was_cut_off_is_not_counted),
         cmocka_unit_test(test_tombstones_are_counted_once),

@@ -160,7 +160,7 @@ static int load_by_reading(struct recovery *recovery, struct segment *segment,
         tail.hint.data_checksum = listed->checksum;
         tail.hint.max_sequence = max_u64(tail.hint.max_sequence, tail.max_sequence);
         written = hint_write(&tail.hint, shard->dir, &shard->config, shard->env->shard_bits);
-        (void)written; /* without it the next open reads the segment again */
+        segment->hintless = written == CASK_ENOSPC; /* the next open reads the segment again */
     }
     tail_release(&tail);
     return status;
@@ -184,6 +184,24 @@ static int load_sealed(struct recovery *recovery, struct segment *segment,
     return status;
 }
 
+/* One that the runs know all of. Its hint is read by merges and by verification; where there is
+ * none, as the disk was full, it is made now. */
+static int see_to_hint(struct recovery *recovery, struct segment *segment,
+                       const struct manifest_segment *listed)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct io_file *file;
+    int status;
+
+    if (recovery->shard->env->read_only || !segment->file)
+        return CASK_OK;
+    segment_hint_name(listed->id, name);
+    status = io_open(recovery->shard->dir, name, IO_READ, &file);
+    if (status == CASK_OK)
+        io_close(file);
+    return status == CASK_NOTFOUND ? load_by_reading(recovery, segment, listed) : CASK_OK;
+}
+
 static int read_sealed(struct recovery *recovery, struct segment *segment,
                        const struct manifest_segment *listed)
 {
@@ -201,6 +219,8 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
     segment->predecessor = listed->predecessor;
     if (segment->covered + SEGMENT_SEAL_BYTES < listed->length) /* else all of it is in the runs */
         status = load_sealed(recovery, segment, listed);
+    else
+        status = see_to_hint(recovery, segment, listed);
     segment_let_file_go(segment, shard->config.read_mapped);
     return status;
 }
