@@ -125,12 +125,11 @@ static void test_entries_come_back_in_the_order_of_their_tags(void **state)
     }
 }
 
-/* The writer's buffer holds 1 MiB: numbers of entries that just fill it, and several of it. */
+/* Written in pieces of 1 MiB: numbers of entries that just fill them, and several of them. */
 static void test_hints_of_any_length_are_written_whole(void **state)
 {
     struct log_config config = config_of_test();
-    static const unsigned counts[] = {41935, 41936, 41937, 41938, 41939, 41940,
-                                      41941, 41942, 41943, 41944, 83880, 83886};
+    static const unsigned counts[] = {41935, 41942, 41943, 41944, 83880, 83886, 83887};
 
     (void)state;
     for (size_t c = 0; c < COUNT_OF(counts); c++) {
@@ -170,6 +169,94 @@ static void test_entries_of_equal_tag_stay_in_the_order_of_the_log(void **state)
     }
     hint_release(&back);
     hint_release(&hint);
+    place_remove(&place);
+}
+
+/* Few tags, and many entries of each: what sorts them has to go down to their places. */
+static void test_entries_of_few_tags_are_sorted_by_their_place(void **state)
+{
+    const unsigned count = 20000;
+    struct hint hint;
+
+    (void)state;
+    hint_init(&hint, SEGMENT_ID);
+    for (unsigned i = 0; i < count; i++) /* added in no order at all */
+        add_entry(&hint, mix64(i % 3), i + 1, SEGMENT_HEADER_BYTES + i * 7919u % count * 32);
+    hint_sort(&hint, SHARD_BITS);
+    for (uint64_t i = 1; i < count; i++) {
+        struct hint_entry before = hint_entry_at(&hint, i - 1);
+        struct hint_entry entry = hint_entry_at(&hint, i);
+        uint32_t tag = hash_tag(before.hash, SHARD_BITS);
+
+        assert_true(tag <= hash_tag(entry.hash, SHARD_BITS));
+        assert_true(tag < hash_tag(entry.hash, SHARD_BITS) || before.offset < entry.offset);
+        assert_true(entry.hash == mix64((entry.sequence - 1) % 3));
+    }
+    hint_release(&hint);
+}
+
+/* The part of small_hint(count) with the tags from first to last. */
+static struct hint small_part(unsigned count, uint32_t first, uint32_t last)
+{
+    struct hint whole = small_hint(count);
+    struct hint part;
+
+    hint_init(&part, SEGMENT_ID);
+    hint_keep(&part, first, last, SHARD_BITS);
+    assert_ok(hint_reserve(&part, count / 8));
+    assert_ok(hint_take_over(&part, &whole));
+    assert_int_equal(part.count + part.passed_over, count);
+    part.length = whole.length;
+    part.data_checksum = 0x1234;
+    hint_release(&whole);
+    return part;
+}
+
+/* The second part begins at `second`. */
+static int write_in_parts(struct place *place, unsigned count, uint32_t second, bool keep)
+{
+    struct log_config config = config_of_test();
+    struct hint part = small_part(count, 0, UINT32_MAX / 3);
+    struct hint_writer writer;
+
+    assert_ok(hint_writer_open(&writer, place->dir, &config, &part));
+    assert_ok(hint_writer_add(&writer, &part, SHARD_BITS));
+    hint_release(&part);
+    part = small_part(count, second, UINT32_MAX);
+    assert_ok(hint_writer_add(&writer, &part, SHARD_BITS));
+    hint_release(&part);
+    return hint_writer_close(&writer, keep);
+}
+
+static void test_a_hint_written_in_parts_is_the_same(void **state)
+{
+    (void)state;
+    for (unsigned count = 0; count < 60000; count = count * 9 + 1) {
+        struct place place = place_make();
+        size_t whole_size;
+        size_t size;
+        uint8_t *whole = file_of_hint(count, &whole_size);
+        uint8_t *parts;
+
+        assert_ok(write_in_parts(&place, count, UINT32_MAX / 3 + 1, true));
+        parts = read_whole_file(path_in(place.path, "7.hint"), &size);
+        assert_true(size == whole_size && memcmp(parts, whole, size) == 0);
+        free(parts);
+        free(whole);
+        place_remove(&place);
+    }
+}
+
+static void test_parts_that_do_not_add_up_are_no_hint(void **state)
+{
+    struct place place = place_make();
+
+    (void)state;
+    assert_int_equal(write_in_parts(&place, 1000, UINT32_MAX / 2, true), CASK_ECORRUPT);
+    assert_int_equal(write_in_parts(&place, 1000, UINT32_MAX / 4, true), CASK_ECORRUPT);
+    assert_ok(write_in_parts(&place, 1000, UINT32_MAX / 3 + 1, false)); /* given up */
+    assert_false(path_exists(path_in(place.path, "7.hint")));
+    assert_false(path_exists(path_in(place.path, "7.hint.tmp")));
     place_remove(&place);
 }
 
@@ -587,6 +674,9 @@ int main(void)
         cmocka_unit_test(test_entries_come_back_in_the_order_of_their_tags),
         cmocka_unit_test(test_hints_of_any_length_are_written_whole),
         cmocka_unit_test(test_entries_of_equal_tag_stay_in_the_order_of_the_log),
+        cmocka_unit_test(test_entries_of_few_tags_are_sorted_by_their_place),
+        cmocka_unit_test(test_a_hint_written_in_parts_is_the_same),
+        cmocka_unit_test(test_parts_that_do_not_add_up_are_no_hint),
         cmocka_unit_test(test_types_sizes_and_extremes_come_back),
         cmocka_unit_test(test_one_record_that_never_expires_makes_the_segment_never_expire),
         cmocka_unit_test(test_what_the_last_hint_knew_is_taken_over),

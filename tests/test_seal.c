@@ -89,6 +89,79 @@ static void test_the_background_work_seals_what_was_rotated(void **state)
     }
 }
 
+/* More entries than are held at a time: the hint is made of several parts of the segment. */
+static void test_a_hint_of_very_many_records_is_whole(void **state)
+{
+    struct rig *rig = rig_make(1, unit_modes[0]);
+    const uint64_t count = 700000;
+    uint64_t sum = 0;
+    uint32_t previous = 0;
+    struct hint hint;
+
+    (void)state;
+    rig->config.segment_bytes = (uint64_t)40 << 20;
+    rig_open(rig);
+    for (unsigned i = 0; i < count; i++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "%x", i % 50000);
+        assert_ok(rig_put(rig, key, "v"));
+    }
+    rig_close(rig);
+    rig_open(rig);
+    assert_quiet(rig);
+    assert_ok(hint_read(only(rig)->dir, &only(rig)->config, 1, &hint));
+    assert_int_equal(hint.count, count);
+    assert_int_equal(hint.min_sequence, 1);
+    assert_int_equal(hint.max_sequence, count);
+    for (uint64_t i = 0; i < count; i++) {
+        struct hint_entry entry = hint_entry_at(&hint, i);
+        uint32_t tag = hash_tag(entry.hash, rig->env.shard_bits);
+
+        assert_true(tag >= previous);
+        previous = tag;
+        sum += entry.sequence;
+    }
+    assert_int_equal(sum, count * (count + 1) / 2);
+    hint_release(&hint);
+    rig_stop(rig);
+}
+
+/* What one of them seals takes memory for its hint. */
+static void test_workers_take_turns_at_sealing(void **state)
+{
+    struct rig *rig = rig_make(2, unit_modes[0]);
+    struct shard *shards;
+
+    (void)state;
+    rig->config.segment_bytes = 512;
+    rig_open(rig);
+    shards = rig->shards;
+    for (unsigned i = 0; shards[0].sealing_count < 3 || shards[1].sealing_count < 3; i++) {
+        char key[16];
+
+        snprintf(key, sizeof key, "key%u", i);
+        assert_ok(rig_put(rig, key, key));
+    }
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_not_equal(shard_take_work(&shards[i], SHARD_WORK_SEAL), 0);
+    atomic_store(&rig->env.sealing, true); /* by a third one */
+    for (unsigned i = 0; i < 2; i++) {
+        shard_do_work(&shards[i], SHARD_WORK_SEAL);
+        assert_true(shards[i].sealing_count >= 3);
+        assert_int_equal(shard_take_work(&shards[i], SHARD_WORK_SEAL), 0);
+    }
+    assert_ok(shard_seal_waiting(&shards[0], false)); /* whoever needs it waits for nobody */
+    assert_int_equal(shards[0].sealing_count, 0);
+    atomic_store(&rig->env.sealing, false);
+    shard_do_work(&shards[0], SHARD_WORK_SEAL);
+    assert_int_not_equal(shard_take_work(&shards[1], SHARD_WORK_SEAL), 0);
+    shard_do_work(&shards[1], SHARD_WORK_SEAL);
+    assert_int_equal(shards[1].sealing_count, 0);
+    assert_false(atomic_load(&rig->env.sealing));
+    rig_stop(rig);
+}
+
 static void test_sealed_segments_keep_no_descriptor_where_reads_are_mapped(void **state)
 {
     (void)state;
@@ -276,6 +349,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_put_that_rotates_writes_no_hint),
         cmocka_unit_test(test_the_background_work_seals_what_was_rotated),
+        cmocka_unit_test(test_a_hint_of_very_many_records_is_whole),
+        cmocka_unit_test(test_workers_take_turns_at_sealing),
         cmocka_unit_test(test_sealed_segments_keep_no_descriptor_where_reads_are_mapped),
         cmocka_unit_test(test_writers_go_on_when_many_segments_wait),
         cmocka_unit_test(test_sealing_that_fails_is_done_again_later),

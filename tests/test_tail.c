@@ -111,12 +111,15 @@ static void test_records_are_listed_in_the_order_of_the_log(void **state)
     assert_int_equal(tail.hint.count, 601);
     assert_int_equal(tail.max_sequence, 601);
     for (uint64_t i = 0; i < 600; i++) {
-        assert_int_equal(tail.hint.entries[i].sequence, i + 1);
-        assert_int_equal(tail.hint.entries[i].offset, SEGMENT_HEADER_BYTES + i * 32);
-        assert_int_equal(tail.hint.entries[i].type, RECORD_PUT);
+        struct hint_entry entry = hint_entry_at(&tail.hint, i);
+
+        assert_int_equal(entry.sequence, i + 1);
+        assert_int_equal(entry.offset, SEGMENT_HEADER_BYTES + i * 32);
+        assert_int_equal(entry.type, RECORD_PUT);
     }
-    assert_int_equal(tail.hint.entries[600].type, RECORD_DELETE);
-    assert_true(tail.hint.entries[600].hash == hash_key("key", 3, bench.rig->env.hash_seed));
+    assert_int_equal(hint_entry_at(&tail.hint, 600).type, RECORD_DELETE);
+    assert_true(hint_entry_at(&tail.hint, 600).hash ==
+                hash_key("key", 3, bench.rig->env.hash_seed));
     tail_release(&tail);
     bench_stop(&bench);
 }
@@ -231,7 +234,7 @@ static void test_pieces_that_no_end_follows_are_left_out(void **state)
     seal(&bench);
     tail = read_all(&bench, true);
     assert_int_equal(tail.hint.count, 1);
-    assert_int_equal(tail.hint.entries[0].sequence, 3);
+    assert_int_equal(hint_entry_at(&tail.hint, 0).sequence, 3);
     assert_int_equal(tail.batch_count, 0);
     tail_release(&tail);
     bench_stop(&bench);
@@ -248,12 +251,56 @@ static void test_a_batch_end_that_makes_no_sense_ends_no_batch(void **state)
     put(&bench, false);
     tail = read_all(&bench, true);
     assert_int_equal(tail.hint.count, 1);
-    assert_int_equal(tail.hint.entries[0].sequence, 3);
+    assert_int_equal(hint_entry_at(&tail.hint, 0).sequence, 3);
     tail_release(&tail);
     bench_stop(&bench);
 }
 
 /* ---- damage ---------------------------------------------------------------------------------- */
+
+/* Whatever tags are kept, the same records count, and a batch that is none is left out whole. */
+static void test_parts_of_the_tags_add_up_to_what_counts(void **state)
+{
+    struct bench bench = bench_start();
+    const uint32_t limit = UINT32_MAX / 5 * 2;
+    struct hint hint;
+    struct tail tail;
+    uint64_t kept[2];
+
+    (void)state;
+    for (uint32_t i = 0; i < 3000; i++) {
+        bool in_batch = i / 10 % 2 == 0;
+
+        add(&bench, (struct record){.type = RECORD_PUT,
+                                    .in_batch = in_batch,
+                                    .key = {&i, sizeof i},
+                                    .value = slice_of("value")});
+        if (i % 10 == 9 && in_batch)
+            end_batch(&bench, i / 20 % 3 == 0 ? 11 : 10, i + 1); /* every third one is not whole */
+    }
+    hint_init(&hint, 9);
+    for (unsigned part = 0; part < 2; part++) {
+        hint_keep(&hint, part == 0 ? 0 : limit + 1, part == 0 ? limit : UINT32_MAX, 0);
+        assert_ok(tail_read_settled(&bench.rig->shards[0], bench.segment, SEGMENT_HEADER_BYTES,
+                                    segment_tail(bench.segment), &hint, &tail));
+        assert_int_equal(hint.count + hint.passed_over, 2500);
+        assert_int_equal(hint.max_batch, 2990);
+        assert_int_equal(tail.hint.count + tail.batch_count, 0);
+        assert_false(tail.damaged);
+        kept[part] = hint.count;
+        for (uint64_t i = 0; i < hint.count; i++) {
+            struct hint_entry entry = hint_entry_at(&hint, i);
+
+            assert_true((hash_tag(entry.hash, 0) > limit) == (part == 1));
+            assert_true(i == 0 || hint_entry_at(&hint, i - 1).offset < entry.offset);
+        }
+        tail_release(&tail);
+    }
+    assert_int_equal(kept[0] + kept[1], 2500);
+    assert_in_range(kept[0], 800, 1200);
+    hint_release(&hint);
+    bench_stop(&bench);
+}
 
 static void test_a_torn_tail_is_measured_without_the_zeros_behind_it(void **state)
 {
@@ -471,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_a_batch_of_another_count_does_not_count),
         cmocka_unit_test(test_pieces_that_no_end_follows_are_left_out),
         cmocka_unit_test(test_a_batch_end_that_makes_no_sense_ends_no_batch),
+        cmocka_unit_test(test_parts_of_the_tags_add_up_to_what_counts),
         cmocka_unit_test(test_a_torn_tail_is_measured_without_the_zeros_behind_it),
         cmocka_unit_test(test_records_behind_a_bad_one_count_only_where_no_power_was_lost),
         cmocka_unit_test(test_zeros_in_front_of_records_are_damage_where_no_power_was_lost),

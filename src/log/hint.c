@@ -33,10 +33,13 @@
 #define HINT_BYTES_MAX                                                                             \
     (HEADER_BYTES + SEGMENT_BYTES_MAX / RECORD_MIN_BYTES * ENTRY_BYTES + TRAILER_BYTES)
 
-#define RADIX_BITS 11
-#define RADIX_PASSES 3
-#define ROOM_MIN 256u
+#define ROOM_MIN 10240u /* 250 KiB */
+#define SORT_BITS 64u   /* of an entry's tag and place together */
+#define DIGIT_BITS 8u
+#define DIGITS (1u << DIGIT_BITS)
+#define SMALL_COUNT 24u /* that many are sorted by insertion */
 #define WRITE_BYTES ((size_t)1 << 20)
+#define TMP_NAME_BYTES (SEGMENT_NAME_BYTES + 4)
 
 static const char magic[8] = {'C', 'A', 'S', 'K', 'H', 'I', 'N', 'T'};
 
@@ -45,11 +48,21 @@ void hint_init(struct hint *hint, uint64_t segment)
     memset(hint, 0, sizeof *hint);
     hint->segment = segment;
     hint->min_sequence = RECORD_SEQUENCE_MAX;
+    hint->last_tag = UINT32_MAX;
+}
+
+void hint_keep(struct hint *hint, uint32_t first_tag, uint32_t last_tag, unsigned shard_bits)
+{
+    hint->count = 0;
+    hint->passed_over = 0;
+    hint->first_tag = first_tag;
+    hint->last_tag = last_tag;
+    hint->shard_bits = shard_bits;
 }
 
 void hint_release(struct hint *hint)
 {
-    pages_free(hint->entries, (size_t)hint->room * sizeof *hint->entries);
+    pages_free(hint->entries, (size_t)hint->room * ENTRY_BYTES);
     if (hint->file_owned)
         pages_free(hint->file, hint->file_bytes);
     hint->entries = NULL;
@@ -69,23 +82,47 @@ static uint8_t type_of(const struct record *record)
     return type;
 }
 
+int hint_reserve(struct hint *hint, uint64_t count)
+{
+    void *entries = hint->entries;
+    int status;
+
+    if (count <= hint->room)
+        return CASK_OK;
+    status = pages_resize(&entries, (size_t)hint->room * ENTRY_BYTES, (size_t)count * ENTRY_BYTES);
+    if (status != CASK_OK)
+        return status;
+    hint->entries = entries;
+    hint->room = count;
+    return CASK_OK;
+}
+
+static void encode_entry(const struct hint_entry *entry, uint8_t to[ENTRY_BYTES])
+{
+    put_u64(to, entry->hash);
+    put_u48(to + ENTRY_SEQUENCE, entry->sequence);
+    put_u32(to + ENTRY_OFFSET, (uint32_t)(entry->offset / RECORD_ALIGNMENT));
+    put_u32(to + ENTRY_SIZE, (uint32_t)(entry->size / RECORD_ALIGNMENT));
+    put_u16(to + ENTRY_KEY_SIZE, entry->key_size);
+    to[ENTRY_TYPE] = entry->type;
+}
+
 static int add_entry(struct hint *hint, const struct hint_entry *entry)
 {
-    if (hint->count == hint->room) {
-        uint64_t room = hint->room == 0 ? ROOM_MIN : hint->room * 2;
-        void *entries = hint->entries;
-        int status = pages_resize(&entries, (size_t)hint->room * sizeof *entry,
-                                  (size_t)room * sizeof *entry);
+    uint32_t tag = hash_tag(entry->hash, hint->shard_bits);
+    int status = CASK_OK;
 
-        if (status != CASK_OK)
-            return status;
-        hint->entries = entries;
-        hint->room = room;
-    }
-    hint->entries[hint->count++] = *entry;
     hint->min_sequence = min_u64(hint->min_sequence, entry->sequence);
     hint->max_sequence = max_u64(hint->max_sequence, entry->sequence);
-    return CASK_OK;
+    if (tag < hint->first_tag || tag > hint->last_tag) {
+        hint->passed_over++;
+        return CASK_OK;
+    }
+    if (hint->count == hint->room)
+        status = hint_reserve(hint, hint->room == 0 ? ROOM_MIN : hint->room * 2);
+    if (status == CASK_OK)
+        encode_entry(entry, hint->entries + hint->count++ * ENTRY_BYTES);
+    return status;
 }
 
 int hint_add(struct hint *hint, const struct record *record, uint64_t hash, uint64_t offset)
@@ -105,7 +142,7 @@ int hint_take_over(struct hint *hint, const struct hint *from)
     int status = CASK_OK;
 
     for (uint64_t i = 0; status == CASK_OK && i < from->count; i++) {
-        struct hint_entry entry = from->file ? hint_entry_at(from, i) : from->entries[i];
+        struct hint_entry entry = hint_entry_at(from, i);
 
         status = add_entry(hint, &entry);
     }
@@ -117,40 +154,89 @@ int hint_take_over(struct hint *hint, const struct hint *from)
     return status;
 }
 
-/* Least significant digit first, so that entries of equal tag keep their order. */
-int hint_sort(struct hint *hint, unsigned shard_bits)
+/* What entries are ordered by: a number that no two of a segment share, so that those of equal tag
+ * stand as in the segment. */
+static inline uint64_t sort_key(const uint8_t *entry, unsigned shard_bits)
 {
-    struct hint_entry *from = hint->entries;
-    struct hint_entry *to;
-    void *other = NULL;
-    int status = pages_resize(&other, 0, (size_t)hint->room * sizeof *to);
+    return (uint64_t)hash_tag(get_u64(entry), shard_bits) << 32 | get_u32(entry + ENTRY_OFFSET);
+}
 
-    if (status != CASK_OK)
-        return status;
-    to = other;
-    for (unsigned pass = 0; pass < RADIX_PASSES; pass++) {
-        size_t starts[1u << RADIX_BITS] = {0};
-        unsigned shift = pass * RADIX_BITS;
-        size_t sum = 0;
-        struct hint_entry *swap = from;
+static inline void swap_entries(uint8_t *a, uint8_t *b)
+{
+    uint8_t held[ENTRY_BYTES];
 
-        for (uint64_t i = 0; i < hint->count; i++)
-            starts[hash_tag(from[i].hash, shard_bits) >> shift & ((1u << RADIX_BITS) - 1)]++;
-        for (unsigned digit = 0; digit < 1u << RADIX_BITS; digit++) {
-            size_t here = starts[digit];
+    memcpy(held, a, ENTRY_BYTES);
+    memcpy(a, b, ENTRY_BYTES);
+    memcpy(b, held, ENTRY_BYTES);
+}
 
-            starts[digit] = sum;
-            sum += here;
-        }
-        for (uint64_t i = 0; i < hint->count; i++)
-            to[starts[hash_tag(from[i].hash, shard_bits) >> shift & ((1u << RADIX_BITS) - 1)]++] =
-                from[i];
-        from = to;
-        to = swap;
+static void sort_by_insertion(uint8_t *entries, size_t count, unsigned shard_bits)
+{
+    for (size_t i = 1; i < count; i++) {
+        uint64_t key = sort_key(entries + i * ENTRY_BYTES, shard_bits);
+        uint8_t held[ENTRY_BYTES];
+        size_t to = i;
+
+        while (to > 0 && sort_key(entries + (to - 1) * ENTRY_BYTES, shard_bits) > key)
+            to--;
+        if (to == i)
+            continue;
+        memcpy(held, entries + i * ENTRY_BYTES, ENTRY_BYTES);
+        memmove(entries + (to + 1) * ENTRY_BYTES, entries + to * ENTRY_BYTES,
+                (i - to) * ENTRY_BYTES);
+        memcpy(entries + to * ENTRY_BYTES, held, ENTRY_BYTES);
     }
-    hint->entries = from;
-    pages_free(to, (size_t)hint->room * sizeof *to);
-    return CASK_OK;
+}
+
+/* Brings each entry into the part of its digit; ends[d] is where that of d ends. */
+static void part_by_digit(uint8_t *entries, size_t count, unsigned shift, unsigned shard_bits,
+                          size_t ends[DIGITS])
+{
+    size_t next[DIGITS] = {0};
+    size_t sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        next[sort_key(entries + i * ENTRY_BYTES, shard_bits) >> shift & (DIGITS - 1)]++;
+    for (unsigned digit = 0; digit < DIGITS; digit++) {
+        size_t here = next[digit];
+
+        next[digit] = sum;
+        sum += here;
+        ends[digit] = sum;
+    }
+    for (unsigned digit = 0; digit < DIGITS; digit++)
+        while (next[digit] < ends[digit]) {
+            uint8_t *entry = entries + next[digit] * ENTRY_BYTES;
+            unsigned its = sort_key(entry, shard_bits) >> shift & (DIGITS - 1);
+
+            if (its != digit)
+                swap_entries(entry, entries + next[its] * ENTRY_BYTES);
+            next[its]++;
+        }
+}
+
+/* By the highest digit first, in place: a hint may be as large as there is memory for. No deeper
+ * than there are digits in a key. */
+static void sort(uint8_t *entries, size_t count, unsigned bits, unsigned shard_bits)
+{
+    size_t ends[DIGITS];
+    size_t from = 0;
+
+    if (count <= SMALL_COUNT || bits == 0) {
+        sort_by_insertion(entries, count, shard_bits);
+        return;
+    }
+    part_by_digit(entries, count, bits - DIGIT_BITS, shard_bits, ends);
+    for (unsigned digit = 0; digit < DIGITS; digit++) {
+        if (ends[digit] - from > 1)
+            sort(entries + from * ENTRY_BYTES, ends[digit] - from, bits - DIGIT_BITS, shard_bits);
+        from = ends[digit];
+    }
+}
+
+void hint_sort(struct hint *hint, unsigned shard_bits)
+{
+    sort(hint->entries, (size_t)hint->count, SORT_BITS, shard_bits);
 }
 
 static void encode_header(const struct hint *hint, const struct log_config *config,
@@ -164,114 +250,113 @@ static void encode_header(const struct hint *hint, const struct log_config *conf
     put_u64(header + AT_SEGMENT, hint->segment);
     put_u64(header + AT_LENGTH, hint->length);
     put_u64(header + AT_DATA_CHECKSUM, hint->data_checksum);
-    put_u64(header + AT_COUNT, hint->count);
+    put_u64(header + AT_COUNT, hint->count + hint->passed_over);
     put_u64(header + AT_MIN_SEQUENCE, hint->min_sequence);
     put_u64(header + AT_MAX_SEQUENCE, hint->max_sequence);
     put_u64(header + AT_MAX_BATCH, hint->max_batch);
     put_u64(header + AT_MAX_EXPIRY, hint->max_expiry == UINT64_MAX ? 0 : hint->max_expiry);
 }
 
-static void encode_entry(const struct hint_entry *entry, uint8_t to[ENTRY_BYTES])
-{
-    put_u64(to, entry->hash);
-    put_u48(to + ENTRY_SEQUENCE, entry->sequence);
-    put_u32(to + ENTRY_OFFSET, (uint32_t)(entry->offset / RECORD_ALIGNMENT));
-    put_u32(to + ENTRY_SIZE, (uint32_t)(entry->size / RECORD_ALIGNMENT));
-    put_u16(to + ENTRY_KEY_SIZE, entry->key_size);
-    to[ENTRY_TYPE] = entry->type;
-}
+/* ---- writing --------------------------------------------------------------------------------- */
 
-/* Streams the file through one buffer. */
-struct hint_writer {
-    struct io_file *file;
-    XXH3_state_t checksum;
-    uint8_t *buffer;
-    size_t used;
-    uint64_t at;
-};
-
-static int writer_flush(struct hint_writer *writer)
-{
-    int status = io_write(writer->file, writer->at, writer->buffer, writer->used);
-
-    writer->at += writer->used;
-    writer->used = 0;
-    return status;
-}
-
-static int write_entries(struct hint_writer *writer, const struct hint *hint)
+static int write_bytes(struct hint_writer *writer, const uint8_t *bytes, uint64_t size)
 {
     int status = CASK_OK;
 
-    for (uint64_t i = 0; status == CASK_OK && i < hint->count; i++) {
-        encode_entry(&hint->entries[i], writer->buffer + writer->used);
-        writer->used += ENTRY_BYTES;
-        if (writer->used > WRITE_BYTES - ENTRY_BYTES - TRAILER_BYTES || i + 1 == hint->count) {
-            XXH3_64bits_update(&writer->checksum, writer->buffer, writer->used);
-            status = writer_flush(writer);
-        }
+    while (status == CASK_OK && size > 0) {
+        size_t step = (size_t)min_u64(WRITE_BYTES, size);
+
+        XXH3_64bits_update(&writer->checksum, bytes, step);
+        status = io_write(writer->file, writer->at, bytes, step);
+        writer->at += step;
+        bytes += step;
+        size -= step;
     }
     return status;
 }
 
-static int write_file(struct io_file *file, const struct hint *hint,
-                      const struct log_config *config)
+static void tmp_name(uint64_t segment, char name[TMP_NAME_BYTES])
 {
-    uint64_t size = HEADER_BYTES + hint->count * ENTRY_BYTES + TRAILER_BYTES;
-    struct hint_writer writer = {.file = file,
-                                 .buffer = malloc((size_t)min_u64(WRITE_BYTES, size))};
-    int status;
+    char hint[SEGMENT_NAME_BYTES];
 
-    if (!writer.buffer)
-        return CASK_ENOMEM;
-    XXH3_INITSTATE(&writer.checksum);
-    XXH3_64bits_reset(&writer.checksum);
-    encode_header(hint, config, writer.buffer);
-    XXH3_64bits_update(&writer.checksum, writer.buffer, HEADER_BYTES);
-    writer.used = HEADER_BYTES;
-    status = writer_flush(&writer);
-    if (status == CASK_OK)
-        status = write_entries(&writer, hint);
-    if (status == CASK_OK) {
-        put_u64(writer.buffer, XXH3_64bits_digest(&writer.checksum));
-        writer.used = TRAILER_BYTES;
-        status = writer_flush(&writer);
-    }
-    free(writer.buffer);
-    return status == CASK_OK ? io_sync(file) : status;
+    segment_hint_name(segment, hint);
+    (void)snprintf(name, TMP_NAME_BYTES, "%s.tmp", hint);
 }
 
-/* A hint that a crash left half written under its temporary name is in the way of none: it is
- * removed first. */
+/* What a crash left half written under the temporary name is in the way of none: it is removed
+ * first. */
+int hint_writer_open(struct hint_writer *writer, struct io_dir *dir,
+                     const struct log_config *config, const struct hint *first)
+{
+    uint8_t header[HEADER_BYTES];
+    char tmp[TMP_NAME_BYTES];
+    int status;
+
+    *writer = (struct hint_writer){
+        .dir = dir, .segment = first->segment, .total = first->count + first->passed_over};
+    tmp_name(writer->segment, tmp);
+    status = io_unlink(dir, tmp);
+    if (status == CASK_OK || status == CASK_NOTFOUND)
+        status = io_open(dir, tmp, IO_CREATE_NEW, &writer->file);
+    if (status != CASK_OK)
+        return status;
+    XXH3_INITSTATE(&writer->checksum);
+    XXH3_64bits_reset(&writer->checksum);
+    encode_header(first, config, header);
+    status = write_bytes(writer, header, HEADER_BYTES);
+    if (status != CASK_OK) {
+        int closed = hint_writer_close(writer, false);
+
+        (void)closed; /* the failure to report is the one before */
+    }
+    return status;
+}
+
+int hint_writer_add(struct hint_writer *writer, struct hint *part, unsigned shard_bits)
+{
+    hint_sort(part, shard_bits);
+    writer->count += part->count;
+    return write_bytes(writer, part->entries, part->count * ENTRY_BYTES);
+}
+
+int hint_writer_close(struct hint_writer *writer, bool keep)
+{
+    uint8_t trailer[TRAILER_BYTES];
+    char name[SEGMENT_NAME_BYTES];
+    char tmp[TMP_NAME_BYTES];
+    int status = writer->count == writer->total ? CASK_OK : CASK_ECORRUPT;
+    int left;
+
+    segment_hint_name(writer->segment, name);
+    tmp_name(writer->segment, tmp);
+    put_u64(trailer, XXH3_64bits_digest(&writer->checksum));
+    if (keep && status == CASK_OK)
+        status = io_write(writer->file, writer->at, trailer, TRAILER_BYTES);
+    if (keep && status == CASK_OK)
+        status = io_sync(writer->file);
+    io_close(writer->file);
+    if (keep && status == CASK_OK)
+        status = io_rename(writer->dir, tmp, name);
+    if (keep && status == CASK_OK)
+        return io_dir_sync(writer->dir);
+    left = io_unlink(writer->dir, tmp);
+    (void)left; /* it is in nobody's way */
+    return keep ? status : CASK_OK;
+}
+
 int hint_write(struct hint *hint, struct io_dir *dir, const struct log_config *config,
                unsigned shard_bits)
 {
-    char name[SEGMENT_NAME_BYTES];
-    char tmp[SEGMENT_NAME_BYTES + 4];
-    struct io_file *file;
-    int status = hint_sort(hint, shard_bits);
+    struct hint_writer writer;
+    int status = hint_writer_open(&writer, dir, config, hint);
 
     if (status != CASK_OK)
         return status;
-    segment_hint_name(hint->segment, name);
-    (void)snprintf(tmp, sizeof tmp, "%s.tmp", name);
-    status = io_unlink(dir, tmp);
-    if (status != CASK_OK && status != CASK_NOTFOUND)
-        return status;
-    status = io_open(dir, tmp, IO_CREATE_NEW, &file);
-    if (status != CASK_OK)
-        return status;
-    status = write_file(file, hint, config);
-    io_close(file);
-    if (status == CASK_OK)
-        status = io_rename(dir, tmp, name);
-    if (status == CASK_OK)
-        return io_dir_sync(dir);
-    int left = io_unlink(dir, tmp);
-
-    (void)left; /* the failure to report is the one before */
-    return status;
+    status = hint_writer_add(&writer, hint, shard_bits);
+    return status_first(status, hint_writer_close(&writer, status == CASK_OK));
 }
+
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool header_is_good(const uint8_t *bytes, uint64_t size, const struct log_config *config,
                            uint64_t segment)
@@ -381,7 +466,8 @@ int hint_read(struct io_dir *dir, const struct log_config *config, uint64_t segm
 
 struct hint_entry hint_entry_at(const struct hint *hint, uint64_t index)
 {
-    const uint8_t *from = hint->file + HEADER_BYTES + index * ENTRY_BYTES;
+    const uint8_t *from = (hint->file ? hint->file + HEADER_BYTES : hint->entries) +
+                          index * ENTRY_BYTES;
 
     return (struct hint_entry){get_u64(from),
                                get_u48(from + ENTRY_SEQUENCE),

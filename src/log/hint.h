@@ -23,6 +23,7 @@
 #ifndef CASKADE_HINT_H
 #define CASKADE_HINT_H
 
+#include "base/checksum.h"
 #include "log/segment.h"
 
 struct hint_entry {
@@ -43,15 +44,26 @@ struct hint {
     uint64_t max_batch;
     uint64_t max_expiry;
     uint64_t count;
-    struct hint_entry *entries; /* while building */
+    uint8_t *entries; /* while building: as they will stand in the file */
     uint64_t room;
-    uint8_t *file; /* while reading: the whole file */
+    uint64_t passed_over; /* records of tags that are not kept */
+    uint32_t first_tag;   /* those that are */
+    uint32_t last_tag;
+    unsigned shard_bits; /* says what a tag is; of no matter where all are kept */
+    uint8_t *file;       /* while reading: the whole file */
     size_t file_bytes;
     bool file_owned;
 };
 
 void hint_init(struct hint *hint, uint64_t segment);
 void hint_release(struct hint *hint);
+
+/* Forgets the entries, but not their memory; from now on only records of these tags are kept, and
+ * the others counted. */
+void hint_keep(struct hint *hint, uint32_t first_tag, uint32_t last_tag, unsigned shard_bits);
+
+/* Room for that many entries at once: else it grows by doubling. CASK_ENOMEM. */
+CHECKED int hint_reserve(struct hint *hint, uint64_t count);
 
 /* Adds a record that lies at offset; `hash` is its key's. */
 CHECKED int hint_add(struct hint *hint, const struct record *record, uint64_t hash,
@@ -60,12 +72,30 @@ CHECKED int hint_add(struct hint *hint, const struct record *record, uint64_t ha
 /* Adds all entries of another, read or built, and widens the ranges of the header to its own. */
 CHECKED int hint_take_over(struct hint *hint, const struct hint *from);
 
-/* Orders the entries, while it is being built, by tag. CASK_ENOMEM. */
-CHECKED int hint_sort(struct hint *hint, unsigned shard_bits);
+/* Orders the entries, while it is being built, by tag, in place. */
+void hint_sort(struct hint *hint, unsigned shard_bits);
 
 /* Orders the entries and writes the hint: tmp, sync, rename, sync of the directory. */
 CHECKED int hint_write(struct hint *hint, struct io_dir *dir, const struct log_config *config,
                        unsigned shard_bits);
+
+/* The same in parts, each of higher tags than the one before. Opened with the first part, whose
+ * header fields, and whose count of what it keeps and passes over, are those of the whole. After
+ * hint_writer_open() was CASK_OK, hint_writer_close() is called in any case: without `keep` the
+ * file is given up, and so it is if the parts do not add up, which is CASK_ECORRUPT. */
+struct hint_writer {
+    struct io_dir *dir;
+    struct io_file *file;
+    XXH3_state_t checksum;
+    uint64_t segment;
+    uint64_t at;    /* bytes written */
+    uint64_t total; /* entries that the header speaks of */
+    uint64_t count;
+};
+CHECKED int hint_writer_open(struct hint_writer *writer, struct io_dir *dir,
+                             const struct log_config *config, const struct hint *first);
+CHECKED int hint_writer_add(struct hint_writer *writer, struct hint *part, unsigned shard_bits);
+CHECKED int hint_writer_close(struct hint_writer *writer, bool keep);
 
 /* Reads and checks the hint of a segment. CASK_NOTFOUND if there is none, CASK_ECORRUPT if anything
  * about it is wrong, CASK_EIO, CASK_ENOMEM. Entries are then had with hint_entry_at(). */
@@ -76,6 +106,7 @@ CHECKED int hint_read(struct io_dir *dir, const struct log_config *config, uint6
 CHECKED int hint_parse(const uint8_t *bytes, uint64_t size, const struct log_config *config,
                        uint64_t segment, struct hint *ret_hint);
 
+/* Of a hint that is read or built. */
 struct hint_entry hint_entry_at(const struct hint *hint, uint64_t index);
 
 #endif

@@ -41,14 +41,11 @@ int merge_read_hint(struct merge *merge, struct segment *input, struct hint *ret
         tail_release(&tail);
         return CASK_ECORRUPT;
     }
-    hint_init(ret_hint, input->id);
-    status = hint_take_over(ret_hint, &tail.hint);
-    if (status == CASK_OK)
-        status = hint_sort(ret_hint, shard->env->shard_bits);
-    if (status != CASK_OK)
-        hint_release(ret_hint);
+    *ret_hint = tail.hint;
+    hint_init(&tail.hint, input->id); /* its entries are the caller's now */
+    hint_sort(ret_hint, shard->env->shard_bits);
     tail_release(&tail);
-    return status;
+    return CASK_OK;
 }
 
 static int read_hints(struct merge *merge)

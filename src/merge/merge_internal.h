@@ -47,11 +47,6 @@ struct merge {
     bool carries_tombstones;
 };
 
-static inline struct hint_entry hint_entry_of(const struct hint *hint, uint64_t i)
-{
-    return hint->file ? hint_entry_at(hint, i) : hint->entries[i];
-}
-
 /* Marks an input in which damage was met. */
 void merge_leave_alone(struct merge *merge, struct segment *input);
 

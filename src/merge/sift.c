@@ -95,7 +95,7 @@ static int sift_input(struct merge *merge, uint32_t input)
 
         for (uint64_t i = at; status == CASK_OK && i < hint->count && i < at + GUARDED_ENTRIES;
              i++) {
-            struct hint_entry entry = hint_entry_of(hint, i);
+            struct hint_entry entry = hint_entry_at(hint, i);
 
             status = sift_entry(merge, &sweep, input, &entry);
         }
@@ -193,7 +193,7 @@ static int try_against(struct merge *merge, struct hiders *hiders, struct segmen
         return status == CASK_ENOMEM ? status : CASK_OK;
     }
     for (uint64_t i = 0; i < hint.count; i++) {
-        struct hint_entry entry = hint_entry_of(&hint, i);
+        struct hint_entry entry = hint_entry_at(&hint, i);
 
         for (size_t at = first_with(hiders, entry.hash);
              at < hiders->count && hiders->items[at]->hash == entry.hash; at++)

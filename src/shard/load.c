@@ -333,9 +333,10 @@ int load_tail(struct loader *loader, const struct tail *tail)
     int status = CASK_OK;
 
     for (uint64_t i = 0; status == CASK_OK && i < tail->hint.count; i++) {
-        struct loading loading = loading_of(shard, segment, &tail->hint.entries[i]);
+        struct hint_entry entry = hint_entry_at(&tail->hint, i);
+        struct loading loading = loading_of(shard, segment, &entry);
 
-        if (tail->hint.entries[i].offset < segment->covered)
+        if (entry.offset < segment->covered)
             continue;
         listed += tail->hint.entries[i].offset < segment->figured ? 0 : loading.size;
         status = load_entry(loader, segment, &loading);

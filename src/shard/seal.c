@@ -5,14 +5,16 @@
  * depend on in other shards), its hint, the manifest that calls it sealed. Interrupted anywhere,
  * the next open finds it unsealed and does it again.
  */
-#include <stdlib.h>
-
 #include "base/checksum.h"
+#include "base/pages.h"
 #include "base/thread.h"
 #include "shard/tail.h"
 
-#define CHUNK_BYTES ((size_t)1 << 20)
+#define CHUNK_BYTES ((size_t)256 << 10)
 #define WAITING_MAX 3u
+#define HINT_ENTRY_BYTES 25u
+#define PART_BYTES ((uint64_t)8 << 20) /* of a hint that is being made */
+#define PARTS_MAX 16u
 
 void shard_ask_for_work(struct shard *shard, enum shard_work work)
 {
@@ -34,8 +36,8 @@ static void warn(struct shard *shard, uint64_t segment, int status, const char *
 
 static int checksum_file(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
 {
-    uint8_t *chunk = malloc((size_t)min_u64(CHUNK_BYTES, length) + 1);
-    int status = chunk ? CASK_OK : CASK_ENOMEM;
+    void *chunk = NULL;
+    int status = pages_resize(&chunk, 0, CHUNK_BYTES);
     XXH3_state_t state;
 
     XXH3_INITSTATE(&state);
@@ -49,7 +51,7 @@ static int checksum_file(const struct segment *segment, uint64_t length, uint64_
         if (status == CASK_OK)
             XXH3_64bits_update(&state, chunk, want);
     }
-    free(chunk);
+    pages_free(chunk, CHUNK_BYTES);
     *ret_checksum = XXH3_64bits_digest(&state);
     return status;
 }
@@ -62,28 +64,6 @@ int shard_checksum_segment(const struct segment *segment, uint64_t length, uint6
     return CASK_OK;
 }
 
-/* What the hint of the last close knows of the segment is taken over from there, not read again: a
- * record damaged since then must not drop out of the hint, or an older value of its key would come
- * back. Returns where to read on. */
-static int take_over_hint(struct shard *shard, const struct segment *segment, struct hint *hint,
-                          uint64_t *ret_from)
-{
-    struct hint old;
-    int status = CASK_OK;
-
-    *ret_from = SEGMENT_HEADER_BYTES;
-    if (segment->clean_length == 0 ||
-        hint_read(shard->dir, &shard->config, segment->id, &old) != CASK_OK)
-        return CASK_OK;
-    if (old.length == segment->clean_length) {
-        *ret_from = old.length;
-        status = hint_take_over(hint, &old);
-    }
-    hint_release(&old);
-    return status;
-}
-
-/* A hint is a convenience: on a full disk it takes no room that merging needs. */
 int shard_write_hint(struct shard *shard, struct hint *hint)
 {
     int status = reserve_enter(&shard->env->reserve, 0);
@@ -95,45 +75,126 @@ int shard_write_hint(struct shard *shard, struct hint *hint)
     return status;
 }
 
+/* ---- making a hint --------------------------------------------------------------------------- */
+
+/* The hint of a segment in the making: of one part of the tags after the other, for which the
+ * segment is read anew each time, since all entries at once would be half as large as it. */
+struct making {
+    struct shard *shard;
+    struct segment *segment;
+    uint64_t length;
+    uint64_t checksum; /* of its bytes */
+    struct hint old;   /* of the last close; all zeros if there is none */
+    uint64_t from;     /* behind what that covers */
+    struct hint part;
+    struct hint_writer writer;
+    bool writing;
+    bool damaged;
+};
+
+/* What the hint of the last close knows of the segment is taken over from there, not read again: a
+ * record damaged since then must not drop out of the hint, or an older value of its key would come
+ * back. */
+static void find_old_hint(struct making *making)
+{
+    struct shard *shard = making->shard;
+    const struct segment *segment = making->segment;
+
+    making->from = SEGMENT_HEADER_BYTES;
+    if (segment->clean_length == 0 ||
+        hint_read(shard->dir, &shard->config, segment->id, &making->old) != CASK_OK)
+        return;
+    if (making->old.length == segment->clean_length) {
+        making->from = making->old.length;
+    } else {
+        hint_release(&making->old);
+        making->old = (struct hint){0};
+    }
+}
+
+/* The entries of a part, and the header fields of the whole. */
+static int collect_part(struct making *making, uint32_t first_tag, uint32_t last_tag)
+{
+    struct hint *part = &making->part;
+    struct tail tail;
+    int status;
+
+    hint_keep(part, first_tag, last_tag, making->shard->env->shard_bits);
+    status = hint_take_over(part, &making->old);
+    if (status == CASK_OK)
+        status = tail_read_settled(making->shard, making->segment, making->from, making->length,
+                                   part, &tail);
+    if (status != CASK_OK)
+        return status;
+    making->damaged = tail.damaged;
+    part->length = making->length;
+    part->data_checksum = making->checksum;
+    part->max_sequence = max_u64(part->max_sequence, tail.max_sequence);
+    tail_release(&tail);
+    return CASK_OK;
+}
+
+/* A hint is a convenience: on a full disk that of a sealed segment takes no room that merging
+ * needs. */
+static int write_part(struct making *making)
+{
+    struct shard *shard = making->shard;
+    bool needs_room = making->segment->sealed;
+    int status = CASK_OK;
+
+    if (needs_room && reserve_enter(&shard->env->reserve, 0) != CASK_OK)
+        return CASK_ENOSPC;
+    if (!making->writing) {
+        status = hint_writer_open(&making->writer, shard->dir, &shard->config, &making->part);
+        making->writing = status == CASK_OK;
+    }
+    if (status == CASK_OK)
+        status = hint_writer_add(&making->writer, &making->part, shard->env->shard_bits);
+    if (needs_room)
+        reserve_exit(&shard->env->reserve);
+    return status;
+}
+
+static int make_parts(struct making *making)
+{
+    uint64_t expected = making->segment->counts.records + making->old.count;
+    uint64_t parts = min_u64(PARTS_MAX, expected * HINT_ENTRY_BYTES / PART_BYTES + 1);
+    int status = hint_reserve(&making->part, (expected + expected / 16) / parts + 1);
+
+    for (uint64_t i = 0; status == CASK_OK && i < parts && !making->damaged; i++) {
+        status = collect_part(making, (uint32_t)((i << 32) / parts),
+                              (uint32_t)(((i + 1) << 32) / parts - 1));
+        if (status == CASK_OK && !making->damaged)
+            status = write_part(making);
+    }
+    if (making->writing)
+        status = status_first(
+            status, hint_writer_close(&making->writer, status == CASK_OK && !making->damaged));
+    return status;
+}
+
 /* Writes the hint of a segment that is durable as far as its tail, and returns the checksum of its
  * bytes. A segment with damage gets none: then every open reads it, and says so. */
 static int write_hint(struct shard *shard, struct segment *segment, uint64_t *ret_checksum,
                       bool *ret_damaged)
 {
-    uint64_t length = segment_tail(segment);
-    struct hint hint;
-    struct tail tail;
-    uint64_t from;
-    int status = shard_checksum_segment(segment, length, ret_checksum);
+    struct making making = {.shard = shard, .segment = segment, .length = segment_tail(segment)};
+    int status = shard_checksum_segment(segment, making.length, &making.checksum);
 
     if (status != CASK_OK)
         return status;
-    hint_init(&hint, segment->id);
-    status = take_over_hint(shard, segment, &hint, &from);
-    if (status == CASK_OK)
-        status = tail_read(shard, segment, from, length, length, true, &tail);
-    if (status != CASK_OK) {
-        hint_release(&hint);
-        return status;
+    find_old_hint(&making);
+    hint_init(&making.part, segment->id);
+    status = make_parts(&making);
+    hint_release(&making.part);
+    hint_release(&making.old);
+    if (status == CASK_ENOSPC && segment->sealed) {
+        warn(shard, segment->id, status, "writing the hint");
+        segment->hintless = true;
+        status = CASK_OK; /* the next open reads the segment instead */
     }
-    *ret_damaged = tail.damaged;
-    if (!tail.damaged) {
-        status = hint_take_over(&hint, &tail.hint);
-        hint.length = length;
-        hint.data_checksum = *ret_checksum;
-        hint.max_sequence = max_u64(hint.max_sequence, tail.max_sequence);
-        if (status == CASK_OK)
-            status = segment->sealed
-                         ? shard_write_hint(shard, &hint)
-                         : hint_write(&hint, shard->dir, &shard->config, shard->env->shard_bits);
-        if (status == CASK_ENOSPC && segment->sealed) {
-            warn(shard, segment->id, status, "writing the hint");
-            segment->hintless = true;
-            status = CASK_OK; /* the next open reads the segment instead */
-        }
-    }
-    tail_release(&tail);
-    hint_release(&hint);
+    *ret_checksum = making.checksum;
+    *ret_damaged = making.damaged;
     return status;
 }
 
@@ -257,13 +318,44 @@ static int seal_waiting(struct shard *shard, bool in_background)
     }
 }
 
+/* A worker whose turn it is not goes on with other work, and is asked again when it may be. */
+static bool take_turn(struct shard *shard)
+{
+    if (!atomic_exchange(&shard->env->sealing, true))
+        return true;
+    atomic_store(&shard->sealing_put_off, true);
+    if (atomic_exchange(&shard->env->sealing, true))
+        return false; /* by one who will see, when done, what was put off */
+    atomic_store(&shard->sealing_put_off, false);
+    return true;
+}
+
+static void pass_turn_on(struct shard *shard)
+{
+    struct shard_env *env = shard->env;
+
+    atomic_store(&env->sealing, false);
+    for (uint32_t i = 1; i <= env->shard_count; i++) {
+        struct shard *next = &env->shards[(shard->number + i) % env->shard_count];
+
+        if (atomic_exchange(&next->sealing_put_off, false)) {
+            shard_ask_for_work(next, SHARD_WORK_SEAL);
+            return; /* who passes it on in turn */
+        }
+    }
+}
+
 int shard_seal_waiting(struct shard *shard, bool in_background)
 {
     int status;
 
+    if (in_background && !take_turn(shard))
+        return CASK_OK;
     pthread_mutex_lock(&shard->seal_lock);
     status = seal_waiting(shard, in_background);
     pthread_mutex_unlock(&shard->seal_lock);
+    if (in_background)
+        pass_turn_on(shard);
     return status;
 }
 
@@ -334,10 +426,10 @@ void shard_do_work(struct shard *shard, unsigned work)
 
     if (work & SHARD_WORK_PREPARE)
         status = shard_prepare(shard, 0, PREPARE_FOR_WRITES);
+    if (work & SHARD_WORK_FLUSH) /* before what nobody waits for */
+        status = status_first(spill_flush(shard, false), status);
     if (work & SHARD_WORK_SEAL)
         status = status_first(seal_in_background(shard), status);
-    if (work & SHARD_WORK_FLUSH)
-        status = status_first(spill_flush(shard, false), status);
     (void)status; /* told to the log where it matters; a put or the close meets it again */
 }
 

@@ -50,6 +50,7 @@ struct shard_env {
     bool read_only;
     struct shard *shards;
     _Atomic uint64_t batch_number; /* the last one given out */
+    _Atomic bool sealing;          /* a worker is: one at a time, since it takes memory */
     struct reserve reserve;
 };
 
@@ -125,9 +126,10 @@ struct shard {
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
     unsigned sealing_count;
-    pthread_mutex_t merge_lock; /* one merge, flush or verification at a time; before seal_lock */
-    pthread_mutex_t seal_lock;  /* one sealer at a time; before manifest_lock */
-    pthread_mutex_t ahead_lock; /* keeps files from being cut and keydirs from being emptied */
+    _Atomic bool sealing_put_off; /* the worker is to be told when another shard's is done */
+    pthread_mutex_t merge_lock;   /* one merge, flush or verification at a time; before seal_lock */
+    pthread_mutex_t seal_lock;    /* one sealer at a time; before manifest_lock */
+    pthread_mutex_t ahead_lock;   /* keeps files from being cut and keydirs from being emptied */
     uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
 
     pthread_mutex_t manifest_lock;
@@ -365,7 +367,7 @@ void shard_allow_syncs(struct shard *shard);
 void shard_do_work(struct shard *shard, unsigned work);
 
 /* Seals what has been rotated out, oldest first; a writer that finds too much of it waiting does so
- * too. */
+ * too. In the background it is put off, and CASK_OK, while another shard's worker does that. */
 CHECKED int shard_seal_waiting(struct shard *shard, bool in_background);
 
 /* Writes a hint unless that would take what is kept for merging: CASK_ENOSPC then, too. */

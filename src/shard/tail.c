@@ -10,10 +10,12 @@
 struct walk {
     struct shard *shard;
     struct tail *tail;
+    struct hint *hint; /* where records go */
     struct scan scan;
     bool in_batch;
     uint64_t batch_offset;
     uint64_t batch_first_entry;
+    uint64_t batch_passed_over; /* by the hint before */
 };
 
 void tail_release(struct tail *tail)
@@ -25,8 +27,10 @@ void tail_release(struct tail *tail)
 
 static void drop_open_batch(struct walk *walk)
 {
-    if (walk->in_batch)
-        walk->tail->hint.count = walk->batch_first_entry;
+    if (walk->in_batch) {
+        walk->hint->count = walk->batch_first_entry;
+        walk->hint->passed_over = walk->batch_passed_over;
+    }
     walk->in_batch = false;
 }
 
@@ -34,13 +38,16 @@ static int add_entry(struct walk *walk, const struct record *record, uint64_t of
 {
     uint64_t hash = hash_key(record->key.data, record->key.size, walk->shard->env->hash_seed);
 
-    return hint_add(&walk->tail->hint, record, hash, offset);
+    return hint_add(walk->hint, record, hash, offset);
 }
 
 static int note_batch(struct walk *walk, const struct batch_end *end)
 {
     struct tail *tail = walk->tail;
 
+    walk->hint->max_batch = max_u64(walk->hint->max_batch, end->number);
+    if (walk->hint != &tail->hint)
+        return CASK_OK;
     if (tail->batch_count == tail->batch_room) {
         uint64_t room = tail->batch_room == 0 ? 16 : tail->batch_room * 2;
         struct tail_batch *grown = realloc(tail->batches, (size_t)room * sizeof *grown);
@@ -52,8 +59,14 @@ static int note_batch(struct walk *walk, const struct batch_end *end)
     }
     tail->batches[tail->batch_count++] = (struct tail_batch){walk->batch_offset,
                                                              walk->batch_first_entry, *end};
-    tail->hint.max_batch = max_u64(tail->hint.max_batch, end->number);
     return CASK_OK;
+}
+
+/* Of the batch that the walk is in. */
+static uint64_t pieces(const struct walk *walk)
+{
+    return walk->hint->count - walk->batch_first_entry + walk->hint->passed_over -
+           walk->batch_passed_over;
 }
 
 static int end_batch(struct walk *walk, const struct record *record)
@@ -63,8 +76,9 @@ static int end_batch(struct walk *walk, const struct record *record)
 
     if (!walk->in_batch ||
         !batch_end_decode(record->value, walk->shard->config.shard_count, &end) ||
-        walk->tail->hint.count - walk->batch_first_entry != end.count) {
-        walk->tail->half_batch |= walk->tail->records == 1 + walk->tail->hint.count;
+        pieces(walk) != end.count) {
+        walk->tail->half_batch |=
+            walk->tail->records == 1 + walk->hint->count + walk->hint->passed_over;
         drop_open_batch(walk);
         return CASK_OK;
     }
@@ -96,7 +110,8 @@ static int take(struct walk *walk, const struct record *record, uint64_t offset)
     } else if (!walk->in_batch) {
         walk->in_batch = true;
         walk->batch_offset = offset;
-        walk->batch_first_entry = tail->hint.count;
+        walk->batch_first_entry = walk->hint->count;
+        walk->batch_passed_over = walk->hint->passed_over;
     }
     return add_entry(walk, record, offset);
 }
@@ -196,36 +211,52 @@ static int walk_all(struct walk *walk, bool skip_damage)
     }
 }
 
+/* The tail's segment, from, end and settled are set. A failure releases the tail. */
+static int read_into(struct walk *walk, uint64_t end, bool skip_damage)
+{
+    struct tail *tail = walk->tail;
+    struct segment *segment = tail->segment;
+    int status = CASK_OK;
+
+    hint_init(&tail->hint, segment->id);
+    if (segment->sealed && segment->map)
+        scan_init_mapped(&walk->scan, segment, tail->from, end);
+    else
+        status = scan_init(&walk->scan, segment, NULL, tail->from, end);
+    if (status == CASK_OK)
+        status = walk_all(walk, skip_damage);
+    scan_release(&walk->scan);
+    tail->end = walk->in_batch ? walk->batch_offset : walk->scan.at;
+    if (walk->in_batch)
+        tail->bad_bytes = max_u64(tail->bad_bytes, walk->scan.at - walk->batch_offset);
+    drop_open_batch(walk);
+    if (status != CASK_OK)
+        tail_release(tail);
+    return status;
+}
+
 int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
               uint64_t settled, bool skip_damage, struct tail *ret_tail)
 {
-    struct walk walk = {.shard = shard, .tail = ret_tail};
-    int status = CASK_OK;
+    struct walk walk = {.shard = shard, .tail = ret_tail, .hint = &ret_tail->hint};
 
-    memset(ret_tail, 0, sizeof *ret_tail);
-    ret_tail->segment = segment;
-    ret_tail->from = from;
-    ret_tail->settled = min_u64(settled, end);
-    hint_init(&ret_tail->hint, segment->id);
-    if (segment->sealed && segment->map)
-        scan_init_mapped(&walk.scan, segment, from, end);
-    else
-        status = scan_init(&walk.scan, segment, NULL, from, end);
-    if (status == CASK_OK)
-        status = walk_all(&walk, skip_damage);
-    scan_release(&walk.scan);
-    ret_tail->end = walk.in_batch ? walk.batch_offset : walk.scan.at;
-    if (walk.in_batch)
-        ret_tail->bad_bytes = max_u64(ret_tail->bad_bytes, walk.scan.at - walk.batch_offset);
-    drop_open_batch(&walk);
-    if (status != CASK_OK)
-        tail_release(ret_tail);
-    return status;
+    *ret_tail = (struct tail){.segment = segment, .from = from, .settled = min_u64(settled, end)};
+    return read_into(&walk, end, skip_damage);
+}
+
+int tail_read_settled(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
+                      struct hint *hint, struct tail *ret_tail)
+{
+    struct walk walk = {.shard = shard, .tail = ret_tail, .hint = hint};
+
+    *ret_tail = (struct tail){.segment = segment, .from = from, .settled = end};
+    return read_into(&walk, end, true);
 }
 
 void tail_cut(struct tail *tail, uint64_t offset)
 {
-    while (tail->hint.count > 0 && tail->hint.entries[tail->hint.count - 1].offset >= offset)
+    while (tail->hint.count > 0 &&
+           hint_entry_at(&tail->hint, tail->hint.count - 1).offset >= offset)
         tail->hint.count--;
     while (tail->batch_count > 0 && tail->batches[tail->batch_count - 1].offset >= offset)
         tail->batch_count--;

@@ -43,6 +43,11 @@ struct tail {
  * that is done in any case. */
 CHECKED int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
                       uint64_t settled, bool skip_damage, struct tail *ret_tail);
+
+/* The same of what is durable to its end, for `hint`, to which its records are added, as far as
+ * that keeps them. The tail itself is without records and batches then. */
+CHECKED int tail_read_settled(struct shard *shard, struct segment *segment, uint64_t from,
+                              uint64_t end, struct hint *hint, struct tail *ret_tail);
 void tail_release(struct tail *tail);
 
 /* Cuts the tail at offset: what begins there or behind no longer counts. */
