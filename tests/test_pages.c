@@ -118,6 +118,23 @@ static void test_a_block_keeps_its_bytes_when_it_grows_and_shrinks(void **state)
     pages_free(NULL, 0);
 }
 
+/* Also at the size from which on memory has pages of its own. */
+static void test_borrowed_memory_can_be_written_to_its_end(void **state)
+{
+    static const size_t sizes[] = {0, 1, 4096, 65535, 65536, 65537, 3u << 20};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        uint8_t *block = pages_borrow(sizes[i]);
+
+        assert_non_null(block);
+        memset(block, 0xab, sizes[i]);
+        pages_return(block, sizes[i]);
+        pages_return(NULL, sizes[i]);
+    }
+    assert_null(pages_borrow(SIZE_MAX / 2));
+}
+
 static void test_a_block_of_nothing_is_none(void **state)
 {
     void *block = NULL;
@@ -174,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_released_address_space_can_be_had_again),
         cmocka_unit_test(test_more_than_the_address_space_is_refused),
         cmocka_unit_test(test_a_block_keeps_its_bytes_when_it_grows_and_shrinks),
+        cmocka_unit_test(test_borrowed_memory_can_be_written_to_its_end),
         cmocka_unit_test(test_a_block_of_nothing_is_none),
         cmocka_unit_test(test_a_block_that_cannot_grow_stays),
         cmocka_unit_test(test_the_fork_mark_reads_zero_in_children),

@@ -1,5 +1,6 @@
 #include "base/pages.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -7,6 +8,7 @@
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define PAGE_BYTES ((size_t)4096)
+#define BORROWED_FROM_HEAP ((size_t)64 << 10) /* what is smaller */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -84,6 +86,24 @@ void pages_free(void *address, size_t size)
 {
     if (address)
         munmap(address, size);
+}
+
+void *pages_borrow(size_t size)
+{
+    void *block;
+
+    if (size < BORROWED_FROM_HEAP)
+        return malloc(size > 0 ? size : 1);
+    block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+void pages_return(void *block, size_t size)
+{
+    if (size < BORROWED_FROM_HEAP)
+        free(block);
+    else if (block)
+        munmap(block, size);
 }
 
 int pages_fork_mark(const volatile uint8_t **ret_mark)

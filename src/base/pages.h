@@ -30,6 +30,11 @@ void pages_release(void *address, size_t size);
 CHECKED int pages_resize(void **address, size_t old_size, size_t new_size);
 void pages_free(void *address, size_t size);
 
+/* Memory for a while, not cleared; NULL if there is none. From 64 KiB on of its own pages, since the
+ * heap keeps what is given back to it, once for every thread that ever asked; below from there. */
+void *pages_borrow(size_t size);
+void pages_return(void *block, size_t size);
+
 /* A page that reads 1 in this process and 0 in every child it forks. */
 CHECKED int pages_fork_mark(const volatile uint8_t **ret_mark);
 void pages_fork_unmark(const volatile uint8_t *mark);

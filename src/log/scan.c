@@ -1,8 +1,7 @@
 #include "log/scan.h"
 
-#include <stdlib.h>
-
 #include "base/checksum.h"
+#include "base/pages.h"
 
 #define PIECE_BYTES ((size_t)1 << 20)
 #define SMALL_BYTES ((uint64_t)4096)
@@ -11,12 +10,14 @@
 int scan_init(struct scan *scan, const struct segment *segment, struct io_file *file, uint64_t from,
               uint64_t end)
 {
-    *scan = (struct scan){
-        .segment = segment,
-        .file = file ? file : segment->file,
-        .at = from,
-        .end = end,
-        .buffer = malloc((size_t)min_u64(PIECE_BYTES, end > from ? end - from : 0) + 1)};
+    size_t room = (size_t)min_u64(PIECE_BYTES, end > from ? end - from : 0) + 1;
+
+    *scan = (struct scan){.segment = segment,
+                          .file = file ? file : segment->file,
+                          .at = from,
+                          .end = end,
+                          .buffer = pages_borrow(room),
+                          .buffer_bytes = room};
     scan->piece = scan->buffer;
     return scan->buffer ? CASK_OK : CASK_ENOMEM;
 }
@@ -33,7 +34,7 @@ void scan_init_mapped(struct scan *scan, const struct segment *segment, uint64_t
 
 void scan_release(struct scan *scan)
 {
-    free(scan->buffer);
+    pages_return(scan->buffer, scan->buffer_bytes);
     scan->buffer = NULL;
 }
 
@@ -58,7 +59,7 @@ static int check_large(struct scan *scan, uint64_t size, bool *ret_good)
     uint64_t place = segment_place(scan->segment, scan->at);
     const uint8_t *head = scan->piece + (scan->at - scan->piece_at);
     uint32_t expected = get_u32(head);
-    uint8_t *chunk = malloc(PIECE_BYTES);
+    uint8_t *chunk = pages_borrow(PIECE_BYTES);
     uint64_t done = 4;
     int status = chunk ? CASK_OK : CASK_ENOMEM;
     XXH3_state_t state;
@@ -76,7 +77,7 @@ static int check_large(struct scan *scan, uint64_t size, bool *ret_good)
             XXH3_64bits_update(&state, chunk, want);
         done += want;
     }
-    free(chunk);
+    pages_return(chunk, PIECE_BYTES);
     *ret_good = done == size && (uint32_t)XXH3_64bits_digest(&state) == expected;
     return status;
 }

@@ -17,6 +17,7 @@ struct scan {
     uint64_t end; /* of what may be read */
     const uint8_t *piece;
     uint8_t *buffer; /* behind piece, where that is not the mapping */
+    size_t buffer_bytes;
     uint64_t piece_at;
     size_t piece_bytes;
 };

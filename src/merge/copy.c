@@ -35,7 +35,7 @@ static void reader_close(struct reader *reader)
 {
     if (reader->file)
         io_close(reader->file);
-    free(reader->bytes);
+    pages_return(reader->bytes, reader->room);
 }
 
 static int reader_fill(struct merge *merge, struct reader *reader, uint64_t offset, uint64_t size)
@@ -45,12 +45,11 @@ static int reader_fill(struct merge *merge, struct reader *reader, uint64_t offs
     int status;
 
     if (want > reader->room) {
-        uint8_t *grown = realloc(reader->bytes, want);
-
-        if (!grown)
+        pages_return(reader->bytes, reader->room);
+        reader->bytes = pages_borrow(want);
+        reader->room = reader->bytes ? want : 0;
+        if (!reader->bytes)
             return CASK_ENOMEM;
-        reader->bytes = grown;
-        reader->room = want;
     }
     reader->start = offset;
     reader->end = offset;
@@ -214,7 +213,8 @@ static int by_place(const void *a, const void *b)
 
 int merge_copy(struct merge *merge)
 {
-    struct survivor **order = malloc((merge->survivor_count + 1) * sizeof(struct survivor *));
+    size_t order_bytes = (merge->survivor_count + 1) * sizeof(struct survivor *);
+    struct survivor **order = pages_borrow(order_bytes);
     int status;
 
     if (!order)
@@ -225,7 +225,7 @@ int merge_copy(struct merge *merge)
     status = make_outputs(merge, order);
     if (status == CASK_OK)
         status = copy_all(merge, order);
-    free(order);
+    pages_return(order, order_bytes);
     for (size_t i = 0; status == CASK_OK && i < merge->output_count; i++)
         status = shard_finish_output(merge->shard, merge->outputs[i], &merge->output_hints[i]);
     return status;

@@ -69,7 +69,7 @@ static void release(struct merge *merge)
     for (size_t i = 0; i < merge->output_count; i++)
         hint_release(&merge->output_hints[i]);
     pages_free(merge->survivors, merge->survivor_room * sizeof *merge->survivors);
-    free(merge->relocations);
+    pages_return(merge->relocations, merge->relocation_room * sizeof *merge->relocations);
     free(merge->hints);
     free(merge->outputs);
     free(merge->output_hints);
@@ -108,7 +108,8 @@ static int list_relocations(struct merge *merge)
 {
     struct shard *shard = merge->shard;
 
-    merge->relocations = malloc((merge->survivor_count + 1) * sizeof *merge->relocations);
+    merge->relocation_room = merge->survivor_count + 1;
+    merge->relocations = pages_borrow(merge->relocation_room * sizeof *merge->relocations);
     if (!merge->relocations)
         return CASK_ENOMEM;
     for (size_t i = 0; i < merge->survivor_count; i++) {

@@ -42,6 +42,7 @@ struct merge {
     size_t output_room;
     struct relocation *relocations;
     size_t relocation_count;
+    size_t relocation_room;
     uint64_t read_bytes;
     uint64_t written_bytes;
     bool carries_tombstones;

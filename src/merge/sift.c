@@ -4,7 +4,7 @@
 #include "merge/merge_internal.h"
 #include "merge/sweep.h"
 
-#define SURVIVORS_MIN 256u
+#define SURVIVORS_MIN 4096u  /* 256 KiB */
 #define GUARDED_ENTRIES 256u /* looked at within one epoch guard */
 #define PACE_ENTRIES 65536u
 #define HINT_ENTRY_COST 25u

@@ -36,8 +36,8 @@ static void warn(struct shard *shard, uint64_t segment, int status, const char *
 
 static int checksum_file(const struct segment *segment, uint64_t length, uint64_t *ret_checksum)
 {
-    void *chunk = NULL;
-    int status = pages_resize(&chunk, 0, CHUNK_BYTES);
+    uint8_t *chunk = pages_borrow(CHUNK_BYTES);
+    int status = chunk ? CASK_OK : CASK_ENOMEM;
     XXH3_state_t state;
 
     XXH3_INITSTATE(&state);
@@ -51,7 +51,7 @@ static int checksum_file(const struct segment *segment, uint64_t length, uint64_
         if (status == CASK_OK)
             XXH3_64bits_update(&state, chunk, want);
     }
-    pages_free(chunk, CHUNK_BYTES);
+    pages_return(chunk, CHUNK_BYTES);
     *ret_checksum = XXH3_64bits_digest(&state);
     return status;
 }

@@ -11,9 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/pages.h"
 #include "shard/spill.h"
 
-#define ENTRIES_AT_ONCE 8192u
+#define ENTRIES_AT_ONCE 2048u
 #define ASK_ABOVE_PERCENT 70u
 #define FILTER_BITS 10u
 #define LOADED_RUNS_MAX 16u
@@ -220,19 +221,24 @@ int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replaced_bytes
     }
 }
 
-static int by_tag(const void *a, const void *b)
+/* By insertion: a keydir is in the order of tags but for what its buckets had no room for. */
+void spill_sort(struct keydir_entry *entries, size_t count)
 {
-    const struct keydir_entry *left = a;
-    const struct keydir_entry *right = b;
+    for (size_t i = 1; i < count; i++) {
+        struct keydir_entry entry = entries[i];
+        size_t to = i;
 
-    return left->tag < right->tag ? -1 : left->tag > right->tag;
+        for (; to > 0 && entries[to - 1].tag > entry.tag; to--)
+            entries[to] = entries[to - 1];
+        entries[to] = entry;
+    }
 }
 
 /* The flushing keydir changes no more, so no lock is needed. */
 static int add_entries(const struct keydir *keydir, struct run_build *build)
 {
     size_t room = ENTRIES_AT_ONCE;
-    struct keydir_entry *entries = malloc(room * sizeof *entries);
+    struct keydir_entry *entries = pages_borrow(room * sizeof *entries);
     uint64_t from = 0;
     int status = entries ? CASK_OK : CASK_ENOMEM;
 
@@ -241,18 +247,18 @@ static int add_entries(const struct keydir *keydir, struct run_build *build)
         size_t count = keydir_collect(keydir, from, entries, room, &next);
 
         if (next == from) { /* very many of one tag */
-            free(entries);
+            pages_return(entries, room * sizeof *entries);
             room *= 2;
-            entries = malloc(room * sizeof *entries);
+            entries = pages_borrow(room * sizeof *entries);
             status = entries ? CASK_OK : CASK_ENOMEM;
             continue;
         }
-        qsort(entries, count, sizeof *entries, by_tag);
+        spill_sort(entries, count);
         for (size_t i = 0; status == CASK_OK && i < count; i++)
             status = run_build_add(build, entries[i].tag, entries[i].location);
         from = next;
     }
-    free(entries);
+    pages_return(entries, room * sizeof *entries);
     return status;
 }
 

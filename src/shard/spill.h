@@ -18,6 +18,10 @@ CHECKED int spill_open_built(struct shard *shard, const struct run_config *confi
                              const struct run_summary *summary, struct run **ret_run);
 void spill_remove_run(struct shard *shard, uint64_t id);
 
+/* Orders entries of a keydir, nearly ordered as they come, by tag; those of one tag stay as they
+ * are. */
+void spill_sort(struct keydir_entry *entries, size_t count);
+
 /* Puts a list of runs in the place of the one there is, in the manifest too unless the shard is
  * being opened; *list is the old one then. covers: what is flushing is in it. */
 CHECKED int spill_install(struct shard *shard, struct run_list **list, bool covers, bool loading);
