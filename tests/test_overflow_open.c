@@ -152,8 +152,8 @@ static void test_a_covered_seal_is_still_one(void **state)
     }
 }
 
-/* A hint that was never written, as the disk was full: it is made once there is room, though the runs
- * know all of its segment. */
+/* A hint that was never written, as the disk was full: it is made once there is room, though the
+ * runs know all of its segment. */
 static void test_a_missing_hint_of_a_covered_segment_is_made(void **state)
 {
     struct rig *rig = make(unit_modes[0]);
@@ -257,8 +257,8 @@ static uint64_t live_keys(struct rig *rig)
     return index_entries(index) - index->tombstones - index->lower_tombstones;
 }
 
-/* A tombstone that is in the runs, one that is loaded, one of a key that was put again, and one that
- * was put in between: as many keys as before, and after a flush as many as there are. */
+/* A tombstone that is in the runs, one that is loaded, one of a key that was put again, and one
+ * that was put in between: as many keys as before, and after a flush as many as there are. */
 static void test_tombstones_are_counted_once(void **state)
 {
     (void)state;

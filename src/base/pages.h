@@ -30,8 +30,9 @@ void pages_release(void *address, size_t size);
 CHECKED int pages_resize(void **address, size_t old_size, size_t new_size);
 void pages_free(void *address, size_t size);
 
-/* Memory for a while, not cleared; NULL if there is none. From 64 KiB on of its own pages, since the
- * heap keeps what is given back to it, once for every thread that ever asked; below from there. */
+/* Memory for a while, not cleared; NULL if there is none. From 64 KiB on of its own pages, since
+ * the heap keeps what is given back to it, once for every thread that ever asked; below from
+ * there. */
 void *pages_borrow(size_t size);
 void pages_return(void *block, size_t size);
 

@@ -145,11 +145,10 @@ static int look_in_run(struct shard *shard, const struct loading *entry, const s
         damaged = status == CASK_ECORRUPT;
         if (damaged)
             status = shard_read_unverified(shard, locations[i], &buffer, &old);
-        if (status == CASK_ECORRUPT)
-            status = CASK_NOTFOUND;
-        else if (status == CASK_OK && (!same_key(shard, entry, fresh, &old.record) ||
-                                       (damaged ? is_behind(shard, entry, locations[i], old.segment)
-                                                : old.record.sequence <= entry->sequence)))
+        if (status == CASK_ECORRUPT ||
+            (status == CASK_OK && (!same_key(shard, entry, fresh, &old.record) ||
+                                   (damaged ? is_behind(shard, entry, locations[i], old.segment)
+                                            : old.record.sequence <= entry->sequence))))
             status = CASK_NOTFOUND;
         record_buffer_release(&buffer);
     }
@@ -338,7 +337,7 @@ int load_tail(struct loader *loader, const struct tail *tail)
 
         if (entry.offset < segment->covered)
             continue;
-        listed += tail->hint.entries[i].offset < segment->figured ? 0 : loading.size;
+        listed += entry.offset < segment->figured ? 0 : loading.size;
         status = load_entry(loader, segment, &loading);
     }
     count_rest(shard, segment, uncounted(segment, tail->from, tail->end), listed);

@@ -15,9 +15,8 @@ void recover_release(struct recovery *recovery)
     memset(recovery, 0, sizeof *recovery);
 }
 
-/* A reader beside a live writer meets half-done work as a matter of course. */
-static void tell(struct shard *shard, enum cask_log_level level, uint64_t segment, uint64_t offset,
-                 const char *what)
+void recover_tell(struct shard *shard, enum cask_log_level level, uint64_t segment, uint64_t offset,
+                  const char *what)
 {
     if (level == CASK_LOG_WARNING && shard->env->read_only)
         level = CASK_LOG_INFO;
@@ -26,8 +25,7 @@ static void tell(struct shard *shard, enum cask_log_level level, uint64_t segmen
            (unsigned long long)offset, what);
 }
 
-/* ---- the manifest
- * ---------------------------------------------------------------------------- */
+/* ---- the manifest ---------------------------------------------------------------------------- */
 
 static int read_manifest(struct recovery *recovery)
 {
@@ -77,23 +75,23 @@ static int open_listed(struct recovery *recovery, const struct manifest_segment 
     recovery->missed |= status == CASK_NOTFOUND;
     if (status == CASK_NOTFOUND && listed->flags == 0) {
         if (recovery->same_boot)
-            tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
+            recover_tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
         *ret_segment =
             NULL; /* listed, but lost before it was durable: it held nothing that counts */
         recovery->relist = true;
         return CASK_OK;
     }
     if (status == CASK_NOTFOUND) {
-        tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
+        recover_tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment is missing");
         status = segment_open_missing(&shard->config, listed->id, ret_segment);
     }
     if (status != CASK_OK) {
-        tell(shard, CASK_LOG_ERROR, listed->id, 0, cask_strerror(status));
+        recover_tell(shard, CASK_LOG_ERROR, listed->id, 0, cask_strerror(status));
         recovery->told = true;
         return status;
     }
     if ((*ret_segment)->header_damaged && (*ret_segment)->file && listed->flags != 0)
-        tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment's header is damaged");
+        recover_tell(shard, CASK_LOG_ERROR, listed->id, 0, "the segment's header is damaged");
     status = segments_add(&shard->segments, *ret_segment);
     if (status != CASK_OK)
         segment_close(*ret_segment);
@@ -133,8 +131,8 @@ static int usable_hint(struct recovery *recovery, const struct manifest_segment 
 static void report_damage(struct shard *shard, const struct tail *tail)
 {
     if (tail->bad_bytes > 0)
-        tell(shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
-             "damaged records were left out; the rest stays readable");
+        recover_tell(shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
+                     "damaged records were left out; the rest stays readable");
 }
 
 /* A sealed segment whose hint is no good: read it, and give it a new one. */
@@ -209,8 +207,8 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
     int status = CASK_OK;
 
     if (segment->file && segment_tail(segment) < listed->length)
-        tell(shard, CASK_LOG_ERROR, listed->id, segment_tail(segment),
-             "the segment is shorter than it was when it was sealed");
+        recover_tell(shard, CASK_LOG_ERROR, listed->id, segment_tail(segment),
+                     "the segment is shorter than it was when it was sealed");
     segment_set_tail(segment, min_u64(segment_tail(segment), listed->length));
     segment->sealed = true;
     segment->synced = true;
@@ -299,9 +297,10 @@ static int read_open(struct recovery *recovery, struct segment *segment,
     if (!segment->file)
         return CASK_OK;
     if (size < settled)
-        tell(shard, CASK_LOG_ERROR, listed->id, size,
-             size < listed->length ? "the segment is shorter than it was when the store was closed"
-                                   : "the segment is shorter than what the index knows of it");
+        recover_tell(shard, CASK_LOG_ERROR, listed->id, size,
+                     size < listed->length
+                         ? "the segment is shorter than it was when the store was closed"
+                         : "the segment is shorter than what the index knows of it");
     status = read_tail(recovery, segment, from, settled, tail);
     if (status != CASK_OK)
         return status;
@@ -430,123 +429,6 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     return status;
 }
 
-/* ---- where each log ends --------------------------------------------------------------------- */
-
-/* Drops all tails behind the one that the log turned out to end in. */
-static bool drop_behind(struct recovery *recovery, uint64_t last)
-{
-    bool changed = false;
-
-    for (uint64_t i = last + 1; i < recovery->tail_count; i++) {
-        changed |= recovery->tails[i].records > 0 && recovery->tails[i].end > SEGMENT_HEADER_BYTES;
-        tail_cut(&recovery->tails[i], SEGMENT_HEADER_BYTES);
-    }
-    return changed;
-}
-
-/* A reader beside a live writer: whether a record stands now where the log ended a moment ago. */
-static bool has_gone_on(const struct shard *shard, const struct tail *tail)
-{
-    struct record_buffer buffer;
-    struct record record;
-    int status;
-
-    if (!shard->env->read_only || !tail->segment->file)
-        return false;
-    record_buffer_init(&buffer);
-    status = segment_read(tail->segment, tail->end, false, true, &buffer, &record);
-    record_buffer_release(&buffer);
-    return status == CASK_OK;
-}
-
-/* Whether the runs know of later segments: those are durable, and so was all before. */
-static bool is_covered_behind(const struct recovery *recovery, uint64_t i)
-{
-    while (++i < recovery->tail_count)
-        if (recovery->tails[i].segment->covered > SEGMENT_HEADER_BYTES)
-            return true;
-    return false;
-}
-
-/* Without a seal the log ends there, whatever stands in later segments: a power loss took what was
- * between. Where no power was lost it is damage, and what follows stays. */
-static void end_at_first_gap(struct recovery *recovery)
-{
-    for (uint64_t i = 0; i + 1 < recovery->tail_count; i++) {
-        struct tail *tail = &recovery->tails[i];
-
-        if (tail->sealed || tail->damaged)
-            continue;
-        if ((recovery->same_boot && recovery->tails[i + 1].records > 0) ||
-            is_covered_behind(recovery, i)) {
-            recovery->overtaken |= has_gone_on(recovery->shard, tail);
-            tell(recovery->shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
-                 "records are missing in front of the next segment");
-            tail->damaged = true;
-            continue;
-        }
-        drop_behind(recovery, i);
-        return;
-    }
-}
-
-static bool has_batch(const struct recovery *recovery, uint64_t number)
-{
-    if (number <= recovery->manifest.settled_batch)
-        return true; /* what is sealed or clean was settled before it was called so */
-    for (uint64_t i = 0; i < recovery->tail_count; i++)
-        for (uint64_t j = 0; j < recovery->tails[i].batch_count; j++)
-            if (recovery->tails[i].batches[j].end.number == number)
-                return true;
-    return false;
-}
-
-static bool is_whole(const struct recovery *recoveries, uint32_t count, const struct batch_end *end)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (batch_end_has(end, i) && !has_batch(&recoveries[i], end->number))
-            return false;
-    return true;
-}
-
-/* Ends one shard's log in front of its first batch that is not whole. True if there was one. */
-static bool end_at_first_half_batch(struct recovery *recoveries, uint32_t count,
-                                    struct recovery *recovery)
-{
-    for (uint64_t i = 0; i < recovery->tail_count; i++) {
-        struct tail *tail = &recovery->tails[i];
-
-        for (uint64_t j = 0; j < tail->batch_count; j++) {
-            const struct tail_batch *batch = &tail->batches[j];
-
-            if (batch->end.number <= recovery->manifest.settled_batch ||
-                is_whole(recoveries, count, &batch->end))
-                continue;
-            tell(recovery->shard, CASK_LOG_WARNING, tail->segment->id, batch->offset,
-                 "a batch is not whole in every shard; the log is cut in front of it");
-            tail->bad_bytes = max_u64(tail->bad_bytes, tail->end - batch->offset);
-            tail_cut(tail, batch->offset);
-            drop_behind(recovery, i);
-            return true;
-        }
-    }
-    return false;
-}
-
-/* A cut may make batches of other shards half: until nothing changes. Logs only get shorter. */
-void recover_resolve(struct recovery *recoveries, uint32_t count)
-{
-    bool changed = true;
-
-    for (uint32_t i = 0; i < count; i++)
-        end_at_first_gap(&recoveries[i]);
-    while (changed) {
-        changed = false;
-        for (uint32_t i = 0; i < count; i++)
-            changed |= end_at_first_half_batch(recoveries, count, &recoveries[i]);
-    }
-}
-
 /* ---- making it so ---------------------------------------------------------------------------- */
 
 /* Writes the bytes that are kept once more. Where a sync had failed, they may be in the page cache
@@ -601,8 +483,8 @@ static void report_cut(struct shard *shard, const struct tail *tail)
     }
     shard->counts.cut_bytes += tail->bad_bytes;
     if (tail->bad_bytes > 0)
-        tell(shard, CASK_LOG_WARNING, tail->segment->id, tail->end,
-             "the log is torn here; it was cut");
+        recover_tell(shard, CASK_LOG_WARNING, tail->segment->id, tail->end,
+                     "the log is torn here; it was cut");
 }
 
 /* A segment that the log does not reach any more: it is empty, or what it had does not count. Its

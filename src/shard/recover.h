@@ -3,10 +3,10 @@
  * Four steps, because a batch across shards counts only if it is whole in all of them:
  *   recover_read     each shard by itself, any number at once: no log is changed, but orphans of a
  *                    crash are removed and bad hints written anew
- *   recover_resolve  all shards together: decides where each shard's log ends
+ *   recover_resolve  all shards together: decides where each shard's log ends (resolve.c)
  *   recover_apply    each shard by itself: cuts, syncs what is trusted, fills in the index
- *   recover_settle   each shard by itself, once all are synced: lists the runs made on the way, which
- *                    calls their batches settled
+ *   recover_settle   each shard by itself, once all are synced: lists the runs made on the way,
+ *                    which calls their batches settled
  *
  * Invariants:
  *  1. A hint is used only if it is whole and fits its segment; else the segment is read.
@@ -66,5 +66,10 @@ CHECKED int load_tail(struct loader *loader, const struct tail *tail);
 
 /* Takes the tombstones out of the index again, unless older entries may lie below them. */
 void load_finish(struct loader *loader);
+
+/* To the log, of a place in a segment. A reader beside a live writer meets half-done work as a
+ * matter of course: warnings are no more than information then. */
+void recover_tell(struct shard *shard, enum cask_log_level level, uint64_t segment, uint64_t offset,
+                  const char *what);
 
 #endif

@@ -166,8 +166,8 @@ static int resolve(void *context, struct run_merge_entry *entries,
     return status;
 }
 
-/* Before the manifest tells how many there are. Returns the number before; the merge_lock keeps away
- * whoever else might change it. */
+/* Before the manifest tells how many there are. Returns the number before; the merge_lock keeps
+ * away whoever else might change it. */
 static struct tombstones count_tombstones(const struct resolver *resolver)
 {
     struct index *index = &resolver->shard->index;

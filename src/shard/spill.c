@@ -517,8 +517,8 @@ int spill_flush(struct shard *shard, bool into_one)
     return into_one ? status_first(status, merged) : status;
 }
 
-/* How many runs made while loading a shard may have: each takes a page for its fence and one for its
- * filter at least. */
+/* How many runs made while loading a shard may have: each takes a page for its fence and one for
+ * its filter at least. */
 static uint32_t loaded_runs_max(const struct shard_env *env)
 {
     uint64_t most = env->budget.limit_bytes / LOADED_RUNS_PART / LOADED_RUN_BYTES /

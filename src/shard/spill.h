@@ -29,9 +29,9 @@ CHECKED int spill_install(struct shard *shard, struct run_list **list, bool cove
 /* Merges runs where there are many of one size, or all of them. Under the merge_lock. */
 CHECKED int spill_merge_runs(struct shard *shard, bool into_one);
 
-/* While the shard is being opened: merges some of those runs that were made since, if there are more
- * than `most`. Those that the manifest names stay: they lead to segments not opened yet, and the
- * next open may need them. */
+/* While the shard is being opened: merges some of those runs that were made since, if there are
+ * more than `most`. Those that the manifest names stay: they lead to segments not opened yet, and
+ * the next open may need them. */
 CHECKED int spill_merge_loaded(struct shard *shard, uint32_t most);
 
 /* Pure: which runs to merge, given their entries, newest first: *ret_count from *ret_first on; none

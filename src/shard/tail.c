@@ -77,8 +77,8 @@ static int end_batch(struct walk *walk, const struct record *record)
     if (!walk->in_batch ||
         !batch_end_decode(record->value, walk->shard->config.shard_count, &end) ||
         pieces(walk) != end.count) {
-        walk->tail->half_batch |=
-            walk->tail->records == 1 + walk->hint->count + walk->hint->passed_over;
+        walk->tail->half_batch |= walk->tail->records ==
+                                  1 + walk->hint->count + walk->hint->passed_over;
         drop_open_batch(walk);
         return CASK_OK;
     }
