@@ -135,6 +135,29 @@ static void test_borrowed_memory_can_be_written_to_its_end(void **state)
     assert_null(pages_borrow(SIZE_MAX / 2));
 }
 
+/* What is in use stays as it is. */
+static void test_a_trimmed_heap_keeps_what_is_in_use(void **state)
+{
+    uint8_t *blocks[64];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        blocks[i] = malloc(i * 4001 + 1);
+        assert_non_null(blocks[i]);
+        memset(blocks[i], (int)i, i * 4001 + 1);
+    }
+    for (size_t i = 0; i < COUNT_OF(blocks); i += 2)
+        free(blocks[i]);
+    pages_trim_heap(0);
+    pages_trim_heap(1);
+    pages_trim_heap((size_t)64 << 20);
+    for (size_t i = 1; i < COUNT_OF(blocks); i += 2) {
+        for (size_t at = 0; at < i * 4001 + 1; at++)
+            assert_int_equal(blocks[i][at], i);
+        free(blocks[i]);
+    }
+}
+
 static void test_a_block_of_nothing_is_none(void **state)
 {
     void *block = NULL;
@@ -192,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_more_than_the_address_space_is_refused),
         cmocka_unit_test(test_a_block_keeps_its_bytes_when_it_grows_and_shrinks),
         cmocka_unit_test(test_borrowed_memory_can_be_written_to_its_end),
+        cmocka_unit_test(test_a_trimmed_heap_keeps_what_is_in_use),
         cmocka_unit_test(test_a_block_of_nothing_is_none),
         cmocka_unit_test(test_a_block_that_cannot_grow_stays),
         cmocka_unit_test(test_the_fork_mark_reads_zero_in_children),

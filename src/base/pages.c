@@ -8,6 +8,8 @@
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define PAGE_BYTES ((size_t)4096)
+#define TRIM_BYTES (((size_t)1 << 20) - PAGE_BYTES)
+#define TRIM_BLOCKS_MAX 8u
 #define BORROWED_FROM_HEAP ((size_t)64 << 10) /* what is smaller */
 
 #ifndef MADV_POPULATE_WRITE
@@ -104,6 +106,28 @@ void pages_return(void *block, size_t size)
         free(block);
     else if (block)
         munmap(block, size);
+}
+
+/* By taking the memory once more, and telling the system that what is in it is of no use. Not
+ * malloc_trim(), which goes through all of the program's heap with its locks held. */
+void pages_trim_heap(size_t size)
+{
+    void *blocks[TRIM_BLOCKS_MAX];
+    size_t count = 0;
+
+    for (size_t trimmed = 0; trimmed < size && count < TRIM_BLOCKS_MAX; trimmed += TRIM_BYTES) {
+        uintptr_t first;
+        void *block = malloc(TRIM_BYTES);
+
+        if (!block)
+            break;
+        blocks[count++] = block;
+        first = (uintptr_t)align_up((uintptr_t)block, PAGE_BYTES);
+        (void)madvise((uint8_t *)block + (first - (uintptr_t)block), TRIM_BYTES - PAGE_BYTES,
+                      MADV_DONTNEED);
+    }
+    while (count > 0)
+        free(blocks[--count]);
 }
 
 int pages_fork_mark(const volatile uint8_t **ret_mark)

@@ -36,6 +36,10 @@ void pages_free(void *address, size_t size);
 void *pages_borrow(size_t size);
 void pages_return(void *block, size_t size);
 
+/* Gives back to the system what the heap keeps for the calling thread of about size bytes that it
+ * has freed: after a library was used that takes large blocks from there. */
+void pages_trim_heap(size_t size);
+
 /* A page that reads 1 in this process and 0 in every child it forks. */
 CHECKED int pages_fork_mark(const volatile uint8_t **ret_mark);
 void pages_fork_unmark(const volatile uint8_t *mark);

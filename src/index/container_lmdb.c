@@ -14,6 +14,7 @@
 
 #include <lmdb.h>
 
+#include "base/pages.h"
 #include "index/container.h"
 
 #define MODE 0600
@@ -21,6 +22,7 @@
     (MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC | MDB_NOMEMINIT | MDB_NOTLS | MDB_NORDAHEAD)
 #define WALK_FLAGS (MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS)
 #define MAP_UNIT ((uint64_t)1 << 20)
+#define HEAP_BYTES ((size_t)4 << 20) /* LMDB's lists of pages, and pages */
 
 struct container {
     struct io_file *file;
@@ -248,6 +250,7 @@ void container_abort(struct container *container)
     if (container->env)
         mdb_env_close(container->env);
     free(container);
+    pages_trim_heap(HEAP_BYTES);
 }
 
 int container_walk_open(struct io_file *file, const char *path, uint64_t pages,
