@@ -346,6 +346,20 @@ int load_tail(struct loader *loader, const struct tail *tail)
     return status;
 }
 
+/* Takes what was cut off out of the figures; what of it was alive is not known. */
+void load_cut(struct shard *shard, struct segment *segment, uint64_t end)
+{
+    uint64_t lost = segment->figured > end ? segment->figured - end : 0;
+    uint64_t live = min_u64(lost, segment->counts.live_bytes);
+    uint64_t dead = min_u64(lost - live, segment->counts.dead_bytes);
+
+    segment->counts.live_bytes -= live;
+    segment->counts.dead_bytes -= dead;
+    shard->counts.live_bytes -= live;
+    shard->counts.dead_bytes -= dead;
+    segment->figured -= lost;
+}
+
 void load_finish(struct loader *loader)
 {
     if (index_has_lower(&loader->shard->index)) { /* they hide what lies there */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #define CHUNK_BYTES ((size_t)1 << 20)
+#define HINT_AT_LENGTH 40u /* see log/hint.h */
 
 void recover_release(struct recovery *recovery)
 {
@@ -188,6 +189,7 @@ static int see_to_hint(struct recovery *recovery, struct segment *segment,
                        const struct manifest_segment *listed)
 {
     char name[SEGMENT_NAME_BYTES];
+    uint8_t length[8];
     struct io_file *file;
     int status;
 
@@ -195,8 +197,12 @@ static int see_to_hint(struct recovery *recovery, struct segment *segment,
         return CASK_OK;
     segment_hint_name(listed->id, name);
     status = io_open(recovery->shard->dir, name, IO_READ, &file);
-    if (status == CASK_OK)
+    if (status == CASK_OK) { /* that of an earlier close covers less */
+        status = io_read(file, HINT_AT_LENGTH, length, sizeof length, NULL);
+        if (status == CASK_OK && get_u64(length) != listed->length)
+            status = CASK_NOTFOUND;
         io_close(file);
+    }
     return status == CASK_NOTFOUND ? load_by_reading(recovery, segment, listed) : CASK_OK;
 }
 
@@ -221,47 +227,6 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
         status = see_to_hint(recovery, segment, listed);
     segment_let_file_go(segment, shard->config.read_mapped);
     return status;
-}
-
-/* Whether what the runs cover of a segment ends with its seal. */
-static bool covers_seal(const struct segment *segment)
-{
-    struct record_buffer buffer;
-    struct record record;
-    bool sealed;
-
-    if (segment->covered < SEGMENT_HEADER_BYTES + SEGMENT_SEAL_BYTES)
-        return false;
-    record_buffer_init(&buffer);
-    sealed = segment_read(segment, segment->covered - SEGMENT_SEAL_BYTES, false, true, &buffer,
-                          &record) == CASK_OK &&
-             record.type == RECORD_SEAL;
-    record_buffer_release(&buffer);
-    return sealed;
-}
-
-/* Reads an open segment from where neither a hint nor the runs know it. With a stage that could not
- * be emptied, what the runs cover may end within a batch, whose pieces then are one end short of
- * their number: then all of it is read. */
-static int read_tail(struct recovery *recovery, struct segment *segment, uint64_t from,
-                     uint64_t settled, struct tail *tail)
-{
-    struct shard *shard = recovery->shard;
-    uint64_t size = segment_tail(segment);
-    uint64_t begin = min_u64(max_u64(from, segment->covered), size);
-    int status;
-
-    if (begin > SEGMENT_HEADER_BYTES && begin == segment->covered && covers_seal(segment)) {
-        *tail = (struct tail){
-            .segment = segment, .from = begin, .settled = begin, .end = begin, .sealed = true};
-        hint_init(&tail->hint, segment->id);
-        return CASK_OK;
-    }
-    status = tail_read(shard, segment, begin, size, settled, recovery->same_boot, tail);
-    if (status != CASK_OK || !tail->half_batch || begin == from)
-        return status;
-    tail_release(tail);
-    return tail_read(shard, segment, min_u64(from, size), size, settled, recovery->same_boot, tail);
 }
 
 /* One that was not sealed: what a hint or the runs cover is settled, the rest waits for
@@ -301,7 +266,7 @@ static int read_open(struct recovery *recovery, struct segment *segment,
                      size < listed->length
                          ? "the segment is shorter than it was when the store was closed"
                          : "the segment is shorter than what the index knows of it");
-    status = read_tail(recovery, segment, from, settled, tail);
+    status = tail_read_uncovered(shard, segment, from, settled, recovery->same_boot, tail);
     if (status != CASK_OK)
         return status;
     tail->shortened = size < settled;
@@ -410,8 +375,7 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     memset(recovery, 0, sizeof *recovery);
     recovery->shard = shard;
     recovery->loader.shard = shard;
-    if (shard->env->spills)
-        spill_bound_loading(shard, true);
+    spill_bound_loading(shard, shard->env->spills);
     status = read_manifest(recovery);
     if (status == CASK_OK && shard->dir)
         status = recover_look_through_names(recovery);
@@ -501,20 +465,6 @@ static void drop_segment(struct recovery *recovery, struct tail *tail)
     recovery->relist = true;
 }
 
-/* Takes what was cut off out of the figures; what of it was alive is not known. */
-static void count_lost(struct shard *shard, struct segment *segment, uint64_t end)
-{
-    uint64_t lost = segment->figured > end ? segment->figured - end : 0;
-    uint64_t live = min_u64(lost, segment->counts.live_bytes);
-    uint64_t dead = min_u64(lost - live, segment->counts.dead_bytes);
-
-    segment->counts.live_bytes -= live;
-    segment->counts.dead_bytes -= dead;
-    shard->counts.live_bytes -= live;
-    shard->counts.dead_bytes -= dead;
-    segment->figured -= lost;
-}
-
 /* A header that never reached the disk: the segment cannot be gone on with. */
 static bool can_resume(const struct tail *tail)
 {
@@ -532,7 +482,7 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
     report_cut(shard, tail);
     recovery->damaged |= tail->damaged;
     recovery->max_sequence = max_u64(recovery->max_sequence, tail->max_sequence);
-    count_lost(shard, segment, max_u64(tail->end, SEGMENT_HEADER_BYTES));
+    load_cut(shard, segment, max_u64(tail->end, SEGMENT_HEADER_BYTES));
     if (tail->end <= SEGMENT_HEADER_BYTES && !tail->damaged && (i > 0 || segment->header_damaged)) {
         drop_segment(recovery, tail);
         return CASK_OK;

@@ -64,6 +64,9 @@ CHECKED int recover_check_unlisted(struct shard *shard);
 CHECKED int load_hint(struct loader *loader, struct segment *segment, const struct hint *hint);
 CHECKED int load_tail(struct loader *loader, const struct tail *tail);
 
+/* Takes what was cut off at `end` out of the segment's figures. */
+void load_cut(struct shard *shard, struct segment *segment, uint64_t end);
+
 /* Takes the tombstones out of the index again, unless older entries may lie below them. */
 void load_finish(struct loader *loader);
 

@@ -253,6 +253,45 @@ int tail_read_settled(struct shard *shard, struct segment *segment, uint64_t fro
     return read_into(&walk, end, true);
 }
 
+/* Whether what the runs cover of a segment ends with its seal. */
+static bool covers_seal(const struct segment *segment)
+{
+    struct record_buffer buffer;
+    struct record record;
+    bool sealed;
+
+    if (segment->covered < SEGMENT_HEADER_BYTES + SEGMENT_SEAL_BYTES)
+        return false;
+    record_buffer_init(&buffer);
+    sealed = segment_read(segment, segment->covered - SEGMENT_SEAL_BYTES, false, true, &buffer,
+                          &record) == CASK_OK &&
+             record.type == RECORD_SEAL;
+    record_buffer_release(&buffer);
+    return sealed;
+}
+
+/* Where the stage could not be emptied, what the runs cover may end within a batch, whose pieces
+ * then are fewer than its end says: then all of it is read. */
+int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t from,
+                        uint64_t settled, bool skip_damage, struct tail *ret_tail)
+{
+    uint64_t size = segment_tail(segment);
+    uint64_t begin = min_u64(max_u64(from, segment->covered), size);
+    int status;
+
+    if (begin > SEGMENT_HEADER_BYTES && begin == segment->covered && covers_seal(segment)) {
+        *ret_tail = (struct tail){
+            .segment = segment, .from = begin, .settled = begin, .end = begin, .sealed = true};
+        hint_init(&ret_tail->hint, segment->id);
+        return CASK_OK;
+    }
+    status = tail_read(shard, segment, begin, size, settled, skip_damage, ret_tail);
+    if (status != CASK_OK || !ret_tail->half_batch || begin == from)
+        return status;
+    tail_release(ret_tail);
+    return tail_read(shard, segment, min_u64(from, size), size, settled, skip_damage, ret_tail);
+}
+
 void tail_cut(struct tail *tail, uint64_t offset)
 {
     while (tail->hint.count > 0 &&

@@ -48,6 +48,11 @@ CHECKED int tail_read(struct shard *shard, struct segment *segment, uint64_t fro
  * that keeps them. The tail itself is without records and batches then. */
 CHECKED int tail_read_settled(struct shard *shard, struct segment *segment, uint64_t from,
                               uint64_t end, struct hint *hint, struct tail *ret_tail);
+
+/* The same to the end of an open segment, from where neither the runs know it nor what lies below
+ * `from` is known otherwise. */
+CHECKED int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t from,
+                                uint64_t settled, bool skip_damage, struct tail *ret_tail);
 void tail_release(struct tail *tail);
 
 /* Cuts the tail at offset: what begins there or behind no longer counts. */
