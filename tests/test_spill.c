@@ -1,4 +1,4 @@
-/* shard/spill: what a flush puts into a run, and when one is asked for. */
+/* shard/spill and relief: what a flush puts into a run, and when there is one. */
 #include "unit_shard.h"
 
 #include "shard/spill.h"
@@ -62,10 +62,152 @@ static void test_entries_are_sorted_and_those_of_one_tag_stay_in_order(void **st
         }
 }
 
+/* ---- when ------------------------------------------------------------------------------------ */
+
+/* Whose index may go to disk, with 4 MiB for it, of which keydirs may take 3. */
+static struct rig *rig_that_spills(uint32_t shard_count)
+{
+    struct rig *rig = rig_make(shard_count, unit_modes[0]);
+
+    rig->env.spills = true;
+    rig->env.real_path = rig->place.path;
+    rig->env.budget.limit_bytes = (uint64_t)4 << 20;
+    rig->env.budget.reserve_bytes = (uint64_t)1 << 20;
+    rig_open(rig);
+    return rig;
+}
+
+/* Takes so much of the budget that this share of what keydirs may take is used. */
+static void use(struct rig *rig, unsigned percent)
+{
+    uint64_t wanted = ((uint64_t)3 << 20) / 100 * percent + 100;
+    uint64_t used = budget_used(&rig->env.budget);
+
+    assert_true(used <= wanted);
+    budget_overdraw(&rig->env.budget, wanted - used);
+}
+
+static unsigned asked(struct rig *rig, enum shard_work work)
+{
+    unsigned sum = 0;
+
+    for (uint32_t i = 0; i < rig->env.shard_count; i++)
+        sum += (shard_work_due(&rig->shards[i]) & (unsigned)work) != 0;
+    return sum;
+}
+
+static void drain_all(struct rig *rig)
+{
+    for (uint32_t i = 0; i < rig->env.shard_count; i++) {
+        pthread_mutex_lock(&rig->shards[i].lock);
+        assert_ok(shard_drain(&rig->shards[i]));
+        pthread_mutex_unlock(&rig->shards[i].lock);
+    }
+}
+
+static void test_flushes_are_asked_for_before_keydirs_are_refused(void **state)
+{
+    struct rig *rig = rig_that_spills(4);
+
+    (void)state;
+    put_keys(rig, 0, 40000);
+    drain_all(rig);
+    use(rig, 79);
+    spill_look(&rig->env);
+    assert_int_equal(asked(rig, SHARD_WORK_FLUSH), 0);
+    use(rig, 81);
+    spill_look(&rig->env);
+    spill_look(&rig->env);
+    assert_int_equal(asked(rig, SHARD_WORK_FLUSH), 1);
+    use(rig, 91);
+    for (unsigned i = 0; i < 3; i++)
+        spill_look(&rig->env);
+    assert_int_equal(asked(rig, SHARD_WORK_FLUSH), 2);
+    rig_stop(rig);
+}
+
+static void test_a_writer_that_waits_flushes_a_large_keydir_that_is_free(void **state)
+{
+    struct rig *rig = rig_that_spills(4);
+    uint64_t flushes = 0;
+
+    (void)state;
+    put_keys(rig, 0, 4000);
+    drain_all(rig);
+    for (uint32_t i = 0; i < 3; i++)
+        pthread_mutex_lock(&rig->shards[i].merge_lock);
+    assert_ok(spill_relieve(&rig->env)); /* the only one left: it waits for none of the others */
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(rig->shards[i].spill_counts.flushes, 0);
+        pthread_mutex_unlock(&rig->shards[i].merge_lock);
+    }
+    assert_int_equal(rig->shards[3].spill_counts.flushes, 1);
+    assert_int_equal(rig->shards[3].spill_counts.stalls, 1);
+    for (unsigned i = 0; i < 3; i++)
+        assert_ok(spill_relieve(&rig->env));
+    for (uint32_t i = 0; i < 4; i++)
+        flushes += rig->shards[i].spill_counts.flushes;
+    assert_int_equal(flushes, 4);
+    assert_keys(rig, 0, 4000);
+    rig_stop(rig);
+}
+
+/* Those are what fills a small budget, and small they are merged soon. */
+static void test_runs_of_small_flushes_are_merged_by_the_writer(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        put_keys(rig, i * 100, i * 100 + 100);
+        assert_ok(spill_relieve(&rig->env));
+    }
+    assert_int_equal(only(rig)->spill_counts.flushes, 8);
+    assert_in_range(only(rig)->spill_counts.run_merges, 1, 8);
+    assert_in_range(atomic_load(&only(rig)->index.runs)->count, 1, 4);
+    assert_keys(rig, 0, 800);
+    rig_stop(rig);
+}
+
+static void test_runs_of_large_flushes_are_left_to_the_worker(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++) {
+        put_keys(rig, i * 40000, i * 40000 + 40000); /* more than is tiny */
+        assert_ok(spill_relieve(&rig->env));
+    }
+    assert_int_equal(only(rig)->spill_counts.run_merges, 0);
+    assert_int_equal(atomic_load(&only(rig)->index.runs)->count, 5);
+    assert_int_equal(asked(rig, SHARD_WORK_TIDY), 1);
+    shard_do_work(only(rig), shard_take_work(only(rig), SHARD_WORK_TIDY));
+    assert_int_equal(atomic_load(&only(rig)->index.runs)->count, 1);
+    assert_keys(rig, 0, 200000);
+    rig_stop(rig);
+}
+
+static void test_with_nothing_to_move_a_writer_may_try_again(void **state)
+{
+    struct rig *rig = rig_that_spills(2);
+
+    (void)state;
+    assert_ok(spill_relieve(&rig->env));
+    assert_int_equal(rig->shards[0].spill_counts.stalls, 0);
+    rig->env.spills = false;
+    assert_int_equal(spill_relieve(&rig->env), CASK_ENOMEM);
+    rig_stop(rig);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_entries_are_sorted_and_those_of_one_tag_stay_in_order),
+        cmocka_unit_test(test_flushes_are_asked_for_before_keydirs_are_refused),
+        cmocka_unit_test(test_a_writer_that_waits_flushes_a_large_keydir_that_is_free),
+        cmocka_unit_test(test_runs_of_small_flushes_are_merged_by_the_writer),
+        cmocka_unit_test(test_runs_of_large_flushes_are_left_to_the_worker),
+        cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -428,6 +428,8 @@ void shard_do_work(struct shard *shard, unsigned work)
         status = shard_prepare(shard, 0, PREPARE_FOR_WRITES);
     if (work & SHARD_WORK_FLUSH) /* before what nobody waits for */
         status = status_first(spill_flush(shard, false), status);
+    else if (work & SHARD_WORK_TIDY)
+        status = status_first(spill_tidy(shard), status);
     if (work & SHARD_WORK_SEAL)
         status = status_first(seal_in_background(shard), status);
     (void)status; /* told to the log where it matters; a put or the close meets it again */

@@ -62,6 +62,7 @@ enum shard_work {
     SHARD_WORK_POPULATE = 16,
     SHARD_WORK_MERGE = 32, /* the merge layer's */
     SHARD_WORK_FLUSH = 64,
+    SHARD_WORK_TIDY = 128, /* runs to be merged */
     /* What a writer will soon want, and what must not wait for the rest, which syncs files. */
     SHARD_WORK_AHEAD = SHARD_WORK_COLLAPSE | SHARD_WORK_EXTEND | SHARD_WORK_POPULATE
 };
@@ -267,7 +268,7 @@ void shard_report_unreadable(const struct shard *shard, uint64_t location, int s
 
 bool record_is_expired(const struct record *record);
 
-/* ---- the index's overflow (spill.c) ---- */
+/* ---- the index's overflow (spill.c, relief.c) ---- */
 
 /* Asks for flushes where the index's budget is nearly used up. Cheap. */
 void spill_look(struct shard_env *env);
@@ -287,6 +288,9 @@ CHECKED int spill_while_loading(struct shard *shard);
 /* While the shard is being opened a keydir takes no more than its share of the budget, so that each
  * shard has something to begin with. */
 void spill_bound_loading(struct shard *shard, bool loading);
+
+/* Merges runs where there are many. Takes the merge_lock. */
+CHECKED int spill_tidy(struct shard *shard);
 
 /* Puts what has become of the runs while the shard was being opened into the manifest. */
 CHECKED int spill_settle(struct shard *shard);

@@ -15,7 +15,8 @@
 #include "shard/spill.h"
 
 #define ENTRIES_AT_ONCE 2048u
-#define ASK_ABOVE_PERCENT 70u
+#define SMALL_FLUSH 8192u /* entries: what fills the budget are the runs then */
+#define RUNS_LEFT_MAX 16u
 #define FILTER_BITS 10u
 #define LOADED_RUNS_MAX 16u
 #define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
@@ -498,14 +499,31 @@ static bool has_dir(struct shard *shard)
     return has;
 }
 
+int spill_tidy(struct shard *shard)
+{
+    int status = atomic_load(&shard->failed);
+
+    pthread_mutex_lock(&shard->merge_lock);
+    if (status == CASK_OK && has_dir(shard))
+        status = spill_merge_runs(shard, false);
+    pthread_mutex_unlock(&shard->merge_lock);
+    if (status != CASK_OK)
+        tell(shard, status);
+    return status;
+}
+
 /* Runs that could not be merged are merged another time; what a flush has freed is free. */
 int spill_flush(struct shard *shard, bool into_one)
 {
     int status = atomic_load(&shard->failed);
     int merged = CASK_OK;
+    bool again;
 
     pthread_mutex_lock(&shard->merge_lock);
+    again = atomic_load(&shard->index.flushing) != NULL; /* the keydir comes after what is left */
     if (status == CASK_OK && has_dir(shard))
+        status = flush(shard, false);
+    if (status == CASK_OK && shard->dir && again)
         status = flush(shard, false);
     if (status == CASK_NOTFOUND)
         status = CASK_OK;
@@ -555,6 +573,30 @@ static int flush_loading(struct shard *shard, bool loading)
     return status == CASK_NOTFOUND ? CASK_OK : status; /* it was but the merge that failed */
 }
 
+int spill_flush_for_writer(struct shard *shard)
+{
+    bool small = keydir_count(index_keydir(&shard->index)) < SMALL_FLUSH;
+    const struct run_list *runs;
+    int status = atomic_load(&shard->failed);
+    int merged = CASK_OK;
+
+    pthread_mutex_lock(&shard->lock);
+    shard->spill_counts.stalls++;
+    pthread_mutex_unlock(&shard->lock);
+    if (status == CASK_OK && has_dir(shard))
+        status = flush(shard, false);
+    if (status == CASK_NOTFOUND)
+        status = CASK_OK;
+    runs = atomic_load(&shard->index.runs);
+    if (status == CASK_OK && (small || (runs && runs->count > RUNS_LEFT_MAX)))
+        merged = spill_merge_runs(shard, false);
+    else
+        shard_ask_for_work(shard, SHARD_WORK_TIDY);
+    if (status != CASK_OK || merged != CASK_OK)
+        tell(shard, status_first(status, merged));
+    return status;
+}
+
 int spill_while_loading(struct shard *shard)
 {
     int status = shard->env->spills ? flush_loading(shard, true) : CASK_ENOMEM;
@@ -594,69 +636,4 @@ int spill_settle(struct shard *shard)
     shard->has_unlisted_runs = false;
     pthread_mutex_unlock(&shard->merge_lock);
     return status;
-}
-
-/* ---- when ------------------------------------------------------------------------------------ */
-
-static struct shard *largest(struct shard_env *env)
-{
-    struct shard *found = NULL;
-    uint64_t most = 0;
-
-    for (uint32_t i = 0; i < env->shard_count; i++) {
-        struct shard *shard = &env->shards[i];
-        uint64_t count = keydir_count(index_keydir(&shard->index));
-
-        if (atomic_load_explicit(&shard->index.flushing, memory_order_relaxed))
-            count = UINT64_MAX / 2; /* a flush that failed holds memory for nothing */
-        if (count > most) {
-            most = count;
-            found = shard;
-        }
-    }
-    return found;
-}
-
-void spill_look(struct shard_env *env)
-{
-    struct shard *shard;
-
-    if (!env->spills ||
-        budget_used(&env->budget) < env->budget.limit_bytes / 100 * ASK_ABOVE_PERCENT)
-        return;
-    for (uint32_t i = 0; i < env->shard_count; i++)
-        if (shard_work_due(&env->shards[i]) & SHARD_WORK_FLUSH)
-            return; /* one at a time */
-    shard = largest(env);
-    if (shard && !atomic_load_explicit(&shard->index.flushing, memory_order_relaxed))
-        shard_ask_for_work(shard, SHARD_WORK_FLUSH);
-}
-
-/* Whoever has taken memory for a flush, a merge or a verification holds a merge_lock, and gives the
- * memory back before it lets go of that. */
-static void wait_for_buffers(struct shard_env *env)
-{
-    for (uint32_t i = 0; i < env->shard_count; i++) {
-        pthread_mutex_lock(&env->shards[i].merge_lock);
-        pthread_mutex_unlock(&env->shards[i].merge_lock);
-    }
-}
-
-int spill_relieve(struct shard_env *env)
-{
-    struct shard *shard = env->spills ? largest(env) : NULL;
-    int status = CASK_ENOMEM;
-
-    if (!env->spills)
-        return CASK_ENOMEM;
-    if (shard) {
-        pthread_mutex_lock(&shard->lock);
-        shard->spill_counts.stalls++;
-        pthread_mutex_unlock(&shard->lock);
-        status = spill_flush(shard, false);
-    }
-    if (status != CASK_ENOMEM)
-        return status;
-    wait_for_buffers(env);
-    return CASK_OK; /* perhaps: the caller tries again, a number of times */
 }

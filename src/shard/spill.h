@@ -1,4 +1,4 @@
-/* What spill.c (flushing) and run_merges.c (merging what was flushed) share. */
+/* What spill.c (flushing), relief.c (when) and run_merges.c (merging what was flushed) share. */
 #ifndef CASKADE_SPILL_H
 #define CASKADE_SPILL_H
 
@@ -17,6 +17,10 @@ CHECKED int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replac
 CHECKED int spill_open_built(struct shard *shard, const struct run_config *config,
                              const struct run_summary *summary, struct run **ret_run);
 void spill_remove_run(struct shard *shard, uint64_t id);
+
+/* Flushes the shard, whose merge_lock is held, for a writer who waits. Its runs are left to the
+ * worker, unless they are what fills the budget, or nobody has merged them for long. */
+CHECKED int spill_flush_for_writer(struct shard *shard);
 
 /* Orders entries of a keydir, nearly ordered as they come, by tag; those of one tag stay as they
  * are. */

@@ -1,0 +1,185 @@
+/* When the index is moved to disk: workers are asked in time, and writers who find the budget used
+ * up see to it themselves. A writer waits for a flush, never for merges of runs if it can be
+ * helped: those hold the merge_lock for long.
+ */
+#include <time.h>
+
+#include "shard/spill.h"
+
+#define ASK_ABOVE_PERCENT 80u /* of what keydirs may take */
+#define ASK_TWO_ABOVE_PERCENT 90u
+#define FAILED_FLUSH (UINT64_MAX / 2)
+#define FREED_PART 16u     /* of what keydirs may take: enough to try again */
+#define WORTH_PART 4u      /* of the largest keydir: smaller ones are not moved in its place */
+#define TINY_PART 8u       /* of a shard's even share of the budget: not worth a run */
+#define BYTES_AN_ENTRY 12u /* in a keydir, about */
+#define LOOKS_MAX 50u
+#define LOOK_AGAIN_NS 1000000
+
+/* Entries that a flush of the shard would move: one that is under way, or failed and holds memory
+ * for nothing, comes before all. */
+static uint64_t movable(const struct shard *shard)
+{
+    if (atomic_load_explicit(&shard->index.flushing, memory_order_relaxed))
+        return FAILED_FLUSH;
+    return keydir_count(index_keydir(&shard->index));
+}
+
+/* The shard with most to move of those with less than `below`; of those, if idle, that neither
+ * flush nor have been asked to. */
+static struct shard *largest(struct shard_env *env, uint64_t below, bool idle)
+{
+    struct shard *found = NULL;
+    uint64_t most = 0;
+
+    for (uint32_t i = 0; i < env->shard_count; i++) {
+        struct shard *shard = &env->shards[i];
+        uint64_t count = movable(shard);
+
+        if (idle && (count == FAILED_FLUSH || shard_work_due(shard) & SHARD_WORK_FLUSH))
+            continue;
+        if (count > most && count < below) {
+            most = count;
+            found = shard;
+        }
+    }
+    return found;
+}
+
+static uint64_t keydirs_may_take(const struct budget *budget)
+{
+    return budget->limit_bytes - budget->reserve_bytes;
+}
+
+static bool is_above(struct budget *budget, unsigned percent)
+{
+    return budget_used(budget) >= keydirs_may_take(budget) / 100 * percent;
+}
+
+/* Below this many entries in the largest keydir it is not keydirs that fill the budget. */
+static uint64_t worth_moving(const struct shard_env *env)
+{
+    return keydirs_may_take(&env->budget) / env->shard_count / TINY_PART / BYTES_AN_ENTRY;
+}
+
+/* One at a time, and a second one where the first is waited for in vain: its worker may be busy. */
+void spill_look(struct shard_env *env)
+{
+    struct shard *shard;
+    unsigned asked = 0;
+
+    if (!env->spills || !is_above(&env->budget, ASK_ABOVE_PERCENT))
+        return;
+    for (uint32_t i = 0; i < env->shard_count; i++)
+        asked += (shard_work_due(&env->shards[i]) & SHARD_WORK_FLUSH) != 0;
+    if (asked > 1 || (asked == 1 && !is_above(&env->budget, ASK_TWO_ABOVE_PERCENT)))
+        return;
+    shard = largest(env, UINT64_MAX, true);
+    if (shard && movable(shard) >= worth_moving(env))
+        shard_ask_for_work(shard, SHARD_WORK_FLUSH);
+}
+
+/* Whoever has taken memory for a flush, a merge or a verification holds a merge_lock, and gives the
+ * memory back before it lets go of that. */
+static void wait_for_buffers(struct shard_env *env)
+{
+    for (uint32_t i = 0; i < env->shard_count; i++) {
+        pthread_mutex_lock(&env->shards[i].merge_lock);
+        pthread_mutex_unlock(&env->shards[i].merge_lock);
+    }
+}
+
+/* A shard with much to move, and its merge_lock, where that can be had at once. */
+static struct shard *lock_large(struct shard_env *env)
+{
+    struct shard *shard = largest(env, FAILED_FLUSH, false);
+    uint64_t worth = shard ? movable(shard) / WORTH_PART : 0;
+    uint64_t count = UINT64_MAX;
+
+    while ((shard = largest(env, count, false)) != NULL) {
+        count = min_u64(count - 1, movable(shard)); /* it may grow meanwhile */
+        if (count < worth)
+            return NULL;
+        if (pthread_mutex_trylock(&shard->merge_lock) == 0)
+            return shard;
+    }
+    return NULL;
+}
+
+/* The same, waiting for it; NULL where there is nothing to move. Also where others give back so
+ * much meanwhile that the caller may try again, which *ret_freed tells: a flush under way is soon
+ * done, but the merges of runs behind it may take long. */
+static struct shard *take_large(struct shard_env *env, bool *ret_freed)
+{
+    struct timespec pause = {0, LOOK_AGAIN_NS};
+    uint64_t freed = keydirs_may_take(&env->budget) / FREED_PART;
+    uint64_t before = budget_used(&env->budget);
+    struct shard *shard = NULL;
+
+    *ret_freed = false;
+    for (unsigned looks = 0; looks < LOOKS_MAX; looks++) {
+        shard = lock_large(env);
+        if (shard || !largest(env, UINT64_MAX, false))
+            return shard;
+        nanosleep(&pause, NULL);
+        *ret_freed = budget_used(&env->budget) + freed <= before;
+        if (*ret_freed)
+            return NULL;
+    }
+    shard = largest(env, UINT64_MAX, false);
+    if (shard)
+        pthread_mutex_lock(&shard->merge_lock);
+    return shard;
+}
+
+static uint32_t runs_of(struct shard *shard)
+{
+    struct epoch_guard guard = epoch_enter(&shard->env->epoch);
+    const struct run_list *runs = index_lower(&shard->index).runs;
+    uint32_t count = runs ? runs->count : 0;
+
+    epoch_leave(guard);
+    return count;
+}
+
+/* Each run takes some memory, however small it is: where many of them fill the budget, they are
+ * merged, the shard with the most of them first. */
+static void merge_most_runs(struct shard_env *env)
+{
+    struct shard *found = &env->shards[0];
+    int status = CASK_OK;
+
+    for (uint32_t i = 1; i < env->shard_count; i++)
+        if (runs_of(&env->shards[i]) > runs_of(found))
+            found = &env->shards[i];
+    pthread_mutex_lock(&found->merge_lock);
+    if (runs_of(found) > 1)
+        status = spill_merge_runs(found, true);
+    pthread_mutex_unlock(&found->merge_lock);
+    (void)status; /* the caller finds out whether there is room now */
+}
+
+int spill_relieve(struct shard_env *env)
+{
+    struct shard *shard;
+    bool tiny = true;
+    bool freed;
+    int status = CASK_ENOMEM;
+
+    if (!env->spills)
+        return CASK_ENOMEM;
+    shard = take_large(env, &freed);
+    if (freed)
+        return CASK_OK;
+    if (shard) {
+        tiny = movable(shard) < worth_moving(env);
+        status = spill_flush_for_writer(shard);
+        pthread_mutex_unlock(&shard->merge_lock);
+    }
+    if (tiny && (status == CASK_OK || status == CASK_ENOMEM))
+        merge_most_runs(env);
+    if (status != CASK_ENOMEM)
+        return status;
+    wait_for_buffers(env);
+    return CASK_OK; /* perhaps: the caller tries again, a number of times */
+}
