@@ -47,7 +47,7 @@ static inline void rig_abandon(struct rig *rig)
         shard_release(&rig->shards[i]);
     free(rig->shards);
     rig->shards = NULL;
-    pthread_rwlock_destroy(&rig->env.loading);
+    pthread_rwlock_destroy(&rig->env.building);
     epoch_release(&rig->env.epoch);
 }
 
@@ -60,7 +60,7 @@ static inline int rig_try_open(struct rig *rig)
 
     memset(recoveries, 0, sizeof recoveries);
     assert_ok(epoch_init(&rig->env.epoch));
-    pthread_rwlock_init(&rig->env.loading, NULL);
+    pthread_rwlock_init(&rig->env.building, NULL);
     rig->env.root = rig->place.dir;
     rig->shards = aligned_alloc(64, align_up(count * sizeof *rig->shards, 64));
     assert_non_null(rig->shards);

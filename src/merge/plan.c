@@ -5,7 +5,8 @@
 
 static bool is_expired(const struct plan_segment *segment, const struct plan_limits *limits)
 {
-    return segment->last_expiry <= limits->now_ms && segment->live_bytes > 0;
+    return segment->last_expiry <= limits->now_ms && segment->live_bytes > 0 &&
+           !segment->tombstones_stay;
 }
 
 /* Bytes that a merge of the segment would free. */

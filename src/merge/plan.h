@@ -25,7 +25,7 @@ struct plan_segment {
     uint64_t max_sequence;
     uint64_t last_expiry; /* UINT64_MAX: not all of its puts expire */
     bool mergeable;
-    bool tombstones_stay; /* a merge has found lately that they are still needed */
+    bool tombstones_stay; /* a merge has found lately that they, or what is expired, are needed */
 };
 
 struct plan_limits {

@@ -73,10 +73,11 @@ static int sift_entry(struct merge *merge, struct sweep *sweep, uint32_t input,
         merge->records_dead++;
         return CASK_OK;
     } else {
+        bool expired = is_expired(merge, merge->inputs[input], location, entry->type);
+
         /* One that may hide an older entry of its key goes on hiding it. */
-        survivor.fate = alone && is_expired(merge, merge->inputs[input], location, entry->type)
-                            ? FATE_EXPIRED
-                            : FATE_KEEP;
+        survivor.fate = alone && expired ? FATE_EXPIRED : FATE_KEEP;
+        merge->carries_tombstones |= expired && !alone;
     }
     return add_survivor(merge, &survivor);
 }

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#define MERGES_UNTIL_AGAIN 8u /* after so many, tombstones that had to stay are looked at again */
+#define MERGES_UNTIL_AGAIN 8u /* after so many at least, what had to stay is looked at again */
 
 void survey_release(struct survey *survey)
 {
@@ -15,7 +15,8 @@ static struct plan_segment figures_of(const struct shard *shard, const struct se
 {
     const struct segment_counts *counts = &segment->counts;
     bool stay = segment->carried_at != 0 &&
-                shard->merge_counts.done - segment->carried_at < MERGES_UNTIL_AGAIN;
+                shard->merge_counts.done - segment->carried_at <
+                    max_u64(MERGES_UNTIL_AGAIN, 2 * (uint64_t)shard->segments.count);
     uint64_t dead = counts->dead_bytes;
 
     if (segment->sealed) /* the seal itself is no gain */

@@ -39,7 +39,9 @@ struct shard_env {
     struct epoch epoch;
     struct reporter reporter;
     struct budget budget;
-    pthread_rwlock_t loading; /* held by shards that move what they load to disk; see spill.c */
+    pthread_rwlock_t
+        building; /* held to read while a run is built of a keydir; to write by one that
+                                  found no memory for it beside the others */
     uint64_t hash_seed;
     uint32_t shard_count;
     unsigned shard_bits;

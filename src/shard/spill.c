@@ -442,6 +442,24 @@ static int install_flush(struct shard *shard, struct run *run, bool loading)
     return status;
 }
 
+/* Several shards may build at once, each with buffers from the budget. One that gets none waits for
+ * the others to be done. */
+static int build_beside_others(struct shard *shard, struct run **ret_run)
+{
+    const struct keydir *flushing = atomic_load(&shard->index.flushing);
+    int status;
+
+    pthread_rwlock_rdlock(&shard->env->building);
+    status = build_run(shard, flushing, ret_run);
+    pthread_rwlock_unlock(&shard->env->building);
+    if (status != CASK_ENOMEM)
+        return status;
+    pthread_rwlock_wrlock(&shard->env->building);
+    status = build_run(shard, flushing, ret_run);
+    pthread_rwlock_unlock(&shard->env->building);
+    return status;
+}
+
 static int flush(struct shard *shard, bool loading)
 {
     struct run_list *runs = atomic_load(&shard->index.runs);
@@ -455,7 +473,8 @@ static int flush(struct shard *shard, bool loading)
     if (status == CASK_OK && !loading)
         status = shard_make_durable(shard, position);
     if (status == CASK_OK)
-        status = build_run(shard, atomic_load(&shard->index.flushing), &run);
+        status = loading ? build_run(shard, atomic_load(&shard->index.flushing), &run)
+                         : build_beside_others(shard, &run);
     if (status != CASK_OK)
         return status;
     status = install_flush(shard, run, loading);
@@ -560,16 +579,16 @@ static int flush_loading(struct shard *shard, bool loading)
 {
     int status;
 
-    pthread_rwlock_rdlock(&shard->env->loading);
+    pthread_rwlock_rdlock(&shard->env->building);
     status = flush_and_merge(shard, loading);
-    pthread_rwlock_unlock(&shard->env->loading);
+    pthread_rwlock_unlock(&shard->env->building);
     if (status != CASK_ENOMEM)
         return status;
-    pthread_rwlock_wrlock(&shard->env->loading);
+    pthread_rwlock_wrlock(&shard->env->building);
     status = loading ? spill_merge_loaded(shard, 1) : CASK_OK;
     if (status == CASK_OK || status == CASK_ENOMEM)
         status = flush_and_merge(shard, loading);
-    pthread_rwlock_unlock(&shard->env->loading);
+    pthread_rwlock_unlock(&shard->env->building);
     return status == CASK_NOTFOUND ? CASK_OK : status; /* it was but the merge that failed */
 }
 

@@ -28,7 +28,7 @@ static void release(struct cask_db *db)
     if (db->fork_mark)
         pages_fork_unmark(db->fork_mark);
     epoch_release(&db->env.epoch);
-    pthread_rwlock_destroy(&db->env.loading);
+    pthread_rwlock_destroy(&db->env.building);
     pthread_mutex_destroy(&db->workers_lock);
     pthread_mutex_destroy(&db->sync_lock);
     pthread_cond_destroy(&db->sync_wanted);
@@ -52,7 +52,7 @@ static struct cask_db *allocate(const char *path, const struct cask_options *opt
         free(db);
         return NULL;
     }
-    pthread_rwlock_init(&db->env.loading, NULL);
+    pthread_rwlock_init(&db->env.building, NULL);
     pthread_mutex_init(&db->workers_lock, NULL);
     pthread_mutex_init(&db->sync_lock, NULL);
     pthread_condattr_init(&monotonic);
