@@ -134,9 +134,9 @@ void segment_hint_name(uint64_t id, char name[SEGMENT_NAME_BYTES]);
 CHECKED int segment_create(struct io_dir *dir, const struct log_config *config, uint64_t id,
                            uint64_t predecessor, uint64_t capacity, struct segment **ret_segment);
 
-/* Opens a segment to read; its tail is the file's size until segment_set_tail(). CASK_NOTFOUND if
- * the file is missing. A damaged header is noted in header_damaged and no failure: every record
- * proves by its checksum where it belongs. */
+/* Opens a segment to read; its tail is the file's size, but never within the header, until
+ * segment_set_tail(). CASK_NOTFOUND if the file is missing. A damaged header is noted in
+ * header_damaged and no failure: every record proves by its checksum where it belongs. */
 CHECKED int segment_open(struct io_dir *dir, const struct log_config *config, uint64_t id,
                          struct segment **ret_segment);
 
