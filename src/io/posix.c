@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -452,6 +453,20 @@ void io_unmap(void *address, size_t size)
     munmap(address, (size_t)align_up(size, 4096));
 }
 
+/* Threads read there meanwhile: the kernel exchanges the mappings while whoever faults waits, and
+ * the bytes are the same. The checker of threads takes the library's mmap for a store to all of
+ * them. */
+static bool map_in_place(struct io_file *file, uint8_t *start, size_t length, size_t offset)
+{
+#ifdef __SANITIZE_THREAD__
+    return syscall(SYS_mmap, start, length, PROT_READ, MAP_SHARED | MAP_FIXED, file->fd, offset) !=
+           -1;
+#else
+    return mmap(start, length, PROT_READ, MAP_SHARED | MAP_FIXED, file->fd, (off_t)offset) !=
+           MAP_FAILED;
+#endif
+}
+
 /* A new mapping in the place of the old one: the advice for huge pages is gone with it, and so are
  * the marks of the pages that were stored to, which a sync would else take away one by one. */
 void io_map_settle(struct io_file *file, void *address, size_t offset, size_t size)
@@ -459,11 +474,10 @@ void io_map_settle(struct io_file *file, void *address, size_t offset, size_t si
     uint8_t *start = (uint8_t *)address + offset;
     size_t length = (size_t)align_up(size, PAGE_BYTES);
 
-    if (mmap(start, length, PROT_READ, MAP_SHARED | MAP_FIXED, file->fd, (off_t)offset) ==
-        MAP_FAILED)
-        (void)mprotect(start, length, PROT_READ);
-    else
+    if (map_in_place(file, start, length, offset))
         (void)madvise(start, length, MADV_RANDOM);
+    else
+        (void)mprotect(start, length, PROT_READ);
 }
 
 void io_map_populate(void *address, size_t offset, size_t size)
