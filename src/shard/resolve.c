@@ -28,12 +28,16 @@ static bool has_gone_on(const struct shard *shard, const struct tail *tail)
     return status == CASK_OK;
 }
 
-/* Whether the runs know of later segments: those are durable, and so was all before. */
-static bool is_covered_behind(const struct recovery *recovery, uint64_t i)
+/* What the runs know, or a clean close has settled, was durable: no cut in front of it takes it
+ * away. */
+static bool is_settled_behind(const struct recovery *recovery, uint64_t i)
 {
-    while (++i < recovery->tail_count)
-        if (recovery->tails[i].segment->covered > SEGMENT_HEADER_BYTES)
+    while (++i < recovery->tail_count) {
+        const struct segment *segment = recovery->tails[i].segment;
+
+        if (max_u64(segment->covered, segment->clean_length) > SEGMENT_HEADER_BYTES)
             return true;
+    }
     return false;
 }
 
@@ -47,7 +51,7 @@ static void end_at_first_gap(struct recovery *recovery)
         if (tail->sealed || tail->damaged)
             continue;
         if ((recovery->same_boot && recovery->tails[i + 1].records > 0) ||
-            is_covered_behind(recovery, i)) {
+            is_settled_behind(recovery, i)) {
             recovery->overtaken |= has_gone_on(recovery->shard, tail);
             recover_tell(recovery->shard, CASK_LOG_ERROR, tail->segment->id, tail->end,
                          "records are missing in front of the next segment");
