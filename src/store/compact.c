@@ -13,7 +13,7 @@ struct compaction {
     pthread_mutex_t lock;
     uint64_t done;
     uint64_t total;
-    bool stopped;
+    int stopped;        /* why: the first reason counts; CASK_OK while it goes on */
     _Atomic int passed; /* the first failure that does not keep other shards back */
 };
 
@@ -24,12 +24,19 @@ struct part {
     uint64_t total;
 };
 
+static void stop(struct compaction *compaction, int status)
+{
+    pthread_mutex_lock(&compaction->lock);
+    compaction->stopped = status_first(compaction->stopped, status);
+    pthread_mutex_unlock(&compaction->lock);
+}
+
 static bool is_stopped(struct compaction *compaction, uint64_t *ret_done)
 {
     bool stopped;
 
     pthread_mutex_lock(&compaction->lock);
-    stopped = compaction->stopped;
+    stopped = compaction->stopped != CASK_OK;
     *ret_done = compaction->done;
     pthread_mutex_unlock(&compaction->lock);
     return stopped;
@@ -58,13 +65,12 @@ static int pace(void *context, uint64_t bytes)
         compaction->progress(compaction->context, min_u64(done, compaction->total),
                              compaction->total) == 0)
         return CASK_OK;
-    pthread_mutex_lock(&compaction->lock);
-    compaction->stopped = true;
-    pthread_mutex_unlock(&compaction->lock);
+    stop(compaction, CASK_EBUSY);
     return CASK_EBUSY;
 }
 
-/* Damage in one shard, or no room for it, does not keep the others back; any other failure does. */
+/* Damage in one shard, or no room for it, does not keep the others back; any other failure does.
+ * Those that it stops say CASK_EBUSY, maybe before it has returned: so the reason is kept apart. */
 static int compact_shard(void *context, uint32_t number)
 {
     struct compaction *compaction = context;
@@ -84,10 +90,8 @@ static int compact_shard(void *context, uint32_t number)
         status = CASK_OK;
     }
     if (status == CASK_OK)
-        return pace(&part, part.total);
-    pthread_mutex_lock(&compaction->lock);
-    compaction->stopped = true;
-    pthread_mutex_unlock(&compaction->lock);
+        status = pace(&part, part.total);
+    stop(compaction, status);
     return status;
 }
 
@@ -102,8 +106,8 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         compaction.total += merge_all_bytes(&db->shards[i]);
     status = crew_do(db->env.shard_count, compact_shard, &compaction);
-    if (status == CASK_OK && compaction.stopped)
-        status = CASK_EBUSY;
+    if (compaction.stopped != CASK_OK)
+        status = compaction.stopped;
     if (status == CASK_OK && progress && progress(context, compaction.total, compaction.total) != 0)
         status = CASK_EBUSY;
     pthread_mutex_destroy(&compaction.lock);
