@@ -2,6 +2,8 @@
  * replacing and draining; and tables that share a budget keep to it. */
 #include "unit.h"
 
+#include <sched.h>
+
 #include "base/thread.h"
 #include "index/index.h"
 
@@ -32,6 +34,7 @@ struct shared {
     _Atomic bool stop;
     _Atomic uint32_t versions[STABLE]; /* at least so often replaced */
     _Atomic uint64_t look_ups;
+    _Atomic uint32_t reading;
 };
 
 /* As a get does it: look again if nothing was found and entries may have moved meanwhile. */
@@ -82,7 +85,8 @@ static void *read_on(void *argument)
         check_stable(shared, (uint32_t)rng_below(&rng, STABLE));
         find(shared, tag_of(passing), locations, 64);
         keydir_prefetch(index_keydir(&shared->index), tag_of(passing));
-        look_ups++;
+        if (look_ups++ == 0)
+            atomic_fetch_add(&shared->reading, 1);
     }
     atomic_fetch_add(&shared->look_ups, look_ups);
     return NULL;
@@ -102,6 +106,8 @@ static struct shared *shared_start(pthread_t *readers)
     }
     for (size_t i = 0; i < READERS; i++)
         assert_ok(thread_start(&readers[i], read_on, shared));
+    while (atomic_load(&shared->reading) < READERS) /* else the writer may be done first */
+        sched_yield();
     return shared;
 }
 
