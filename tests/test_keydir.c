@@ -624,6 +624,60 @@ static void test_two_tables_share_a_budget(void **state)
     free(keydirs[1]);
 }
 
+/* Growth that nobody brings memory in for begins all the same. */
+static void test_growth_waits_for_its_memory_but_not_for_ever(void **state)
+{
+    struct model model = model_start(400000, 1, 1, PLENTY);
+    unsigned growths = 0;
+
+    (void)state;
+    model_open(&model, 64 << 20);
+    for (uint64_t i = 0; i < 400000; i++) {
+        insert(&model, i);
+        if (keydir_has_begun_growing(model.keydir)) {
+            uint64_t cursor = atomic_load(&model.keydir->cursor);
+
+            assert_true(atomic_load(&model.keydir->awaits_fresh));
+            insert(&model, ++i);
+            assert_int_equal(atomic_load(&model.keydir->cursor), cursor);
+            growths++;
+        }
+    }
+    assert_in_range(growths, 1, 20);
+    check_all(&model);
+    model_stop(&model);
+}
+
+/* Only a tag that nobody has goes in; whose it is else is told, however far from its home. */
+static void test_what_is_new_is_inserted_and_what_is_not_is_found(void **state)
+{
+    struct model model = model_start(0, 1, 1, PLENTY);
+    uint64_t location = 0;
+
+    (void)state;
+    model_open(&model, 1 << 20);
+    for (uint32_t i = 0; i < 40;
+         i++) { /* all of two neighbouring homes, so that most are passed on */
+        assert_ok(keydir_reserve(model.keydir, 1));
+        assert_ok(keydir_insert_new(model.keydir, i, i + 1, &location));
+        assert_int_equal(keydir_count(model.keydir), i + 1);
+        assert_int_equal(location, 0);
+    }
+    for (uint32_t i = 0; i < 40; i++) {
+        assert_int_equal(keydir_insert_new(model.keydir, i, 99, &location), CASK_EEXIST);
+        assert_int_equal(location, i + 1);
+        assert_int_equal(keydir_find(model.keydir, i, &location, 1), 1);
+    }
+    assert_true(keydir_remove(model.keydir, 7, 8));
+    location = 0;
+    assert_ok(keydir_insert_new(model.keydir, 7, 77, &location));
+    assert_int_equal(location, 0);
+    assert_int_equal(keydir_find(model.keydir, 7, &location, 1), 1);
+    assert_int_equal(location, 77);
+    assert_int_equal(keydir_count(model.keydir), 40);
+    model_stop(&model);
+}
+
 static void test_huge_pages_change_nothing(void **state)
 {
     struct model model = model_start(400000, 1, 1, PLENTY);
@@ -633,13 +687,13 @@ static void test_huge_pages_change_nothing(void **state)
     model_open(&model, 64 << 20);
     for (uint64_t i = 0; i < 400000; i++) {
         insert(&model, i);
-        if (keydir_has_grown(model.keydir)) {
-            keydir_use_huge_pages(model.keydir);
+        if (keydir_has_begun_growing(model.keydir)) {
+            keydir_populate(model.keydir);
             times++;
         }
     }
     assert_in_range(times, 1, 20);
-    assert_false(keydir_has_grown(model.keydir));
+    assert_false(keydir_has_begun_growing(model.keydir));
     check_all(&model);
     model_stop(&model);
 }
@@ -665,6 +719,8 @@ int main(void)
         cmocka_unit_test(test_a_growth_that_runs_out_of_memory_half_way_loses_nothing),
         cmocka_unit_test(test_the_reservation_of_addresses_is_a_limit_too),
         cmocka_unit_test(test_two_tables_share_a_budget),
+        cmocka_unit_test(test_growth_waits_for_its_memory_but_not_for_ever),
+        cmocka_unit_test(test_what_is_new_is_inserted_and_what_is_not_is_found),
         cmocka_unit_test(test_huge_pages_change_nothing),
     };
 

@@ -48,6 +48,22 @@ void pages_populate(void *address, size_t offset, size_t size)
     (void)madvise((uint8_t *)address + offset, size, MADV_POPULATE_WRITE);
 }
 
+/* Not the last, unfinished one: it would take memory that was not committed. */
+void pages_make_huge(void *address, size_t offset, size_t size)
+{
+    size_t from = offset & ~(HUGE_PAGE_BYTES - 1);
+    size_t to = (offset + size) & ~(HUGE_PAGE_BYTES - 1);
+
+    if (from < to)
+        (void)madvise((uint8_t *)address + from, to - from, MADV_HUGEPAGE);
+}
+
+void pages_make_small(void *address, size_t size)
+{
+    if (size >= HUGE_PAGE_BYTES)
+        (void)madvise(address, size, MADV_NOHUGEPAGE);
+}
+
 void pages_discard(void *address, size_t size)
 {
     (void)madvise(address, size, MADV_DONTNEED);

@@ -15,6 +15,12 @@ CHECKED int pages_commit(void *address, size_t offset, size_t size);
 /* Brings committed memory in, ready for stores. Advice; other threads may use it meanwhile. */
 void pages_populate(void *address, size_t offset, size_t size);
 
+/* Huge pages for committed memory that is brought in from now on, as far as they are wholly within
+ * what is committed up to the end of the range; and none any more for the first size bytes. Advice;
+ * other threads may use the memory meanwhile. */
+void pages_make_huge(void *address, size_t offset, size_t size);
+void pages_make_small(void *address, size_t size);
+
 /* Gives the first size bytes back to the system: they are committed still, and zero. */
 void pages_discard(void *address, size_t size);
 

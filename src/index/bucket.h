@@ -40,15 +40,25 @@ union bucket_image {
     uint16_t halves[4 * BUCKET_WORDS];
 };
 
-/* Acquire on every word: if a word of a later version was read, its odd version is seen at the
- * end. */
+/* All words but the first. Written out: compilers leave a loop over atomics a loop. Acquire on
+ * every word: if a word of a later version was read, its odd version is seen at the end. */
+static inline void bucket_read_rest(const struct keydir_bucket *bucket, union bucket_image *image)
+{
+    image->words[1] = atomic_load_explicit(&bucket->words[1], memory_order_acquire);
+    image->words[2] = atomic_load_explicit(&bucket->words[2], memory_order_acquire);
+    image->words[3] = atomic_load_explicit(&bucket->words[3], memory_order_acquire);
+    image->words[4] = atomic_load_explicit(&bucket->words[4], memory_order_acquire);
+    image->words[5] = atomic_load_explicit(&bucket->words[5], memory_order_acquire);
+    image->words[6] = atomic_load_explicit(&bucket->words[6], memory_order_acquire);
+    image->words[7] = atomic_load_explicit(&bucket->words[7], memory_order_acquire);
+}
+
 static inline void bucket_read(const struct keydir_bucket *bucket, union bucket_image *image)
 {
     for (;;) {
         image->words[0] = atomic_load_explicit(&bucket->words[0], memory_order_acquire);
         if ((image->fields[0] & VERSION_ONE) == 0) {
-            for (unsigned i = 1; i < BUCKET_WORDS; i++)
-                image->words[i] = atomic_load_explicit(&bucket->words[i], memory_order_acquire);
+            bucket_read_rest(bucket, image);
             if (atomic_load_explicit(&bucket->words[0], memory_order_relaxed) == image->words[0])
                 return;
         }
@@ -58,8 +68,8 @@ static inline void bucket_read(const struct keydir_bucket *bucket, union bucket_
 /* For the writer itself, whom nobody disturbs. */
 static inline void bucket_read_own(const struct keydir_bucket *bucket, union bucket_image *image)
 {
-    for (unsigned i = 0; i < BUCKET_WORDS; i++)
-        image->words[i] = atomic_load_explicit(&bucket->words[i], memory_order_relaxed);
+    image->words[0] = atomic_load_explicit(&bucket->words[0], memory_order_relaxed);
+    bucket_read_rest(bucket, image);
 }
 
 /* The first word, with its state alone read: enough to leave or to be passed by. */
@@ -89,8 +99,13 @@ static inline void bucket_end(struct keydir_bucket *bucket, union bucket_image *
 static inline void bucket_write(struct keydir_bucket *bucket, union bucket_image *image)
 {
     bucket_begin(bucket);
-    for (unsigned i = 1; i < BUCKET_WORDS; i++)
-        atomic_store_explicit(&bucket->words[i], image->words[i], memory_order_release);
+    atomic_store_explicit(&bucket->words[1], image->words[1], memory_order_release);
+    atomic_store_explicit(&bucket->words[2], image->words[2], memory_order_release);
+    atomic_store_explicit(&bucket->words[3], image->words[3], memory_order_release);
+    atomic_store_explicit(&bucket->words[4], image->words[4], memory_order_release);
+    atomic_store_explicit(&bucket->words[5], image->words[5], memory_order_release);
+    atomic_store_explicit(&bucket->words[6], image->words[6], memory_order_release);
+    atomic_store_explicit(&bucket->words[7], image->words[7], memory_order_release);
     bucket_end(bucket, image);
 }
 

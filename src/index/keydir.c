@@ -83,15 +83,16 @@ void keydir_release(struct keydir *keydir)
 
 void keydir_empty(struct keydir *keydir)
 {
-    if (keydir->committed_bytes > 0)
+    if (keydir->committed_bytes > 0) {
+        pages_make_small(keydir->buckets, (size_t)keydir->committed_bytes);
         pages_discard(keydir->buckets, (size_t)keydir->committed_bytes);
+    }
     budget_give(keydir->budget, keydir->committed_bytes);
     keydir->committed_bytes = 0;
     keydir->limit = 0;
-    keydir->has_grown = false;
     keydir->grows = false;
     keydir->homes_due = 0;
-    atomic_store_explicit(&keydir->settled_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&keydir->awaits_fresh, false, memory_order_relaxed);
     atomic_store_explicit(&keydir->fresh_end, 0, memory_order_relaxed);
     atomic_store_explicit(&keydir->count, 0, memory_order_relaxed);
     keydir_set_geometry(keydir, 0, 0, 0);
@@ -260,11 +261,21 @@ void keydir_count_passing(struct keydir *keydir, uint64_t from, uint64_t to, boo
     }
 }
 
+/* Into a bucket with room, of which this is the image. */
+static void put_into(struct keydir *keydir, uint64_t home, uint64_t at, union bucket_image *image,
+                     uint32_t tag, uint64_t location)
+{
+    unsigned slot = (unsigned)image_free_slot(image);
+
+    image_set(image, slot, tag, location);
+    bucket_write_slot(&keydir->buckets[at], image, slot);
+    keydir_count_passing(keydir, home, at, true);
+}
+
 int keydir_place(struct keydir *keydir, uint64_t home, uint32_t tag, uint64_t location)
 {
     for (uint64_t at = home;; at++) {
         union bucket_image image;
-        int slot;
 
         if (at == keydir->limit) {
             int status = keydir_commit(keydir, keydir->limit + BUCKETS_PER_PAGE);
@@ -273,12 +284,9 @@ int keydir_place(struct keydir *keydir, uint64_t home, uint32_t tag, uint64_t lo
                 return status;
         }
         bucket_read_own(&keydir->buckets[at], &image);
-        slot = image_free_slot(&image);
-        if (slot < 0)
+        if (image_taken(&image) == TAKEN_MASK)
             continue;
-        image_set(&image, (unsigned)slot, tag, location);
-        bucket_write_slot(&keydir->buckets[at], &image, (unsigned)slot);
-        keydir_count_passing(keydir, home, at, true);
+        put_into(keydir, home, at, &image, tag, location);
         return CASK_OK;
     }
 }
@@ -327,6 +335,35 @@ int keydir_insert(struct keydir *keydir, uint32_t tag, uint64_t location)
 
     if (status != CASK_OK)
         return status;
+    atomic_store_explicit(&keydir->count, keydir_count(keydir) + 1, memory_order_relaxed);
+    return CASK_OK;
+}
+
+int keydir_insert_new(struct keydir *keydir, uint32_t tag, uint64_t location,
+                      uint64_t *ret_location)
+{
+    uint64_t home = home_now(keydir, tag);
+    uint64_t vacant = UINT64_MAX;
+    union bucket_image images[2]; /* of the first bucket with room, and the one looked at */
+
+    for (uint64_t at = home;; at++) {
+        union bucket_image *image = &images[vacant != UINT64_MAX];
+        unsigned match;
+
+        bucket_read_own(&keydir->buckets[at], image);
+        match = image_match(image, tag);
+        if (match != 0) {
+            *ret_location = image_location(image, lowest(match));
+            return CASK_EEXIST;
+        }
+        if (vacant == UINT64_MAX && image_taken(image) != TAKEN_MASK)
+            vacant = at;
+        if (image_passed(image) == 0)
+            break;
+    }
+    if (vacant == UINT64_MAX)
+        return keydir_insert(keydir, tag, location);
+    put_into(keydir, home, vacant, &images[0], tag, location);
     atomic_store_explicit(&keydir->count, keydir_count(keydir) + 1, memory_order_relaxed);
     return CASK_OK;
 }

@@ -44,13 +44,12 @@ struct keydir {
     uint64_t least_bytes;    /* see keydir_set_bounds() */
     uint64_t most_bytes;
     bool overdraws; /* takes memory whether the budget has it or not: for what cannot be refused */
-    bool has_grown;
-    bool grows;                   /* since keydir_has_begun_growing() */
+    bool grows;     /* since keydir_has_begun_growing() */
     _Atomic uint64_t fresh_bytes; /* where the memory of the growth under way begins */
     _Atomic uint64_t fresh_end;
-    uint64_t homes_due;             /* to be moved, of a growth under way */
-    _Atomic uint64_t settled_bytes; /* committed when the last growth was over */
-    uint32_t phase;                 /* see keydir_set_phase() */
+    _Atomic bool awaits_fresh; /* until keydir_populate() is done with it */
+    uint64_t homes_due;        /* to be moved, of a growth under way */
+    uint32_t phase;            /* see keydir_set_phase() */
     uint32_t growth_percent;
     struct budget *budget;
     _Atomic uint64_t count;
@@ -79,13 +78,9 @@ CHECKED int keydir_presize(struct keydir *keydir, uint64_t more);
  * CASK_ENOMEM. */
 CHECKED int keydir_reserve(struct keydir *keydir, uint64_t more);
 
-/* True once after each growth of a large table: time for keydir_use_huge_pages(), which any thread
- * may call while others use the table. */
-bool keydir_has_grown(struct keydir *keydir);
-void keydir_use_huge_pages(struct keydir *keydir);
-
 /* True once after the beginning of each growth of a large table: time for keydir_populate(), which
- * any thread may call, to have the memory that the growth is about to fill. */
+ * any thread may call while others use the table. It brings in the memory that the growth is about
+ * to fill, and moves the table to huge pages, but for what it takes of its last one. */
 bool keydir_has_begun_growing(struct keydir *keydir);
 void keydir_populate(struct keydir *keydir);
 
@@ -97,6 +92,10 @@ static inline bool keydir_has_room(const struct keydir *keydir, uint64_t more)
 
 /* Inserts, after keydir_reserve(). CASK_ENOMEM only where collisions are beyond all odds. */
 CHECKED int keydir_insert(struct keydir *keydir, uint32_t tag, uint64_t location);
+
+/* The same where no entry has this tag yet; else CASK_EEXIST, and *ret_location is one that has. */
+CHECKED int keydir_insert_new(struct keydir *keydir, uint32_t tag, uint64_t location,
+                              uint64_t *ret_location);
 
 /* Changes or removes the entry (tag, location); false if there is none. */
 bool keydir_replace(struct keydir *keydir, uint32_t tag, uint64_t from, uint64_t to);

@@ -9,7 +9,7 @@
 #define MOVE_MAX 384u  /* entries of so many homes: six each on average at most */
 #define REACH_MAX 256u /* buckets over which they are spread, but for a few */
 #define WINDOW_MAX 64u
-#define HUGE_MIN_BYTES ((uint64_t)2 << 20)
+#define LARGE_BYTES ((uint64_t)512 << 10)
 
 /* The homes [first, end) on their way, all at once so that each bucket is read and written once.
  * An entry moves if its new home is behind where it lies; else it stays, and only passes fewer
@@ -206,24 +206,14 @@ static void prefetch_homes(const struct keydir *keydir, uint64_t end, uint64_t s
         __builtin_prefetch(&keydir->buckets[at], 1);
 }
 
-static void end_growth(struct keydir *keydir, uint64_t grown)
+static bool is_large(const struct keydir *keydir)
 {
-    keydir_set_geometry(keydir, grown, 0, 0);
-    keydir->has_grown = true;
-    atomic_store_explicit(&keydir->settled_bytes, keydir->committed_bytes, memory_order_relaxed);
-}
-
-bool keydir_has_grown(struct keydir *keydir)
-{
-    bool grown = keydir->has_grown && keydir->committed_bytes >= HUGE_MIN_BYTES;
-
-    keydir->has_grown = false;
-    return grown;
+    return keydir->committed_bytes >= LARGE_BYTES;
 }
 
 bool keydir_has_begun_growing(struct keydir *keydir)
 {
-    bool grows = keydir->grows && keydir->committed_bytes >= HUGE_MIN_BYTES / 4;
+    bool grows = keydir->grows && is_large(keydir);
 
     keydir->grows = false;
     return grows;
@@ -235,14 +225,12 @@ void keydir_populate(struct keydir *keydir)
     uint64_t first = atomic_load_explicit(&keydir->fresh_bytes, memory_order_relaxed);
 
     /* Of two growths at once nothing comes but memory brought in that is wanted anyway. */
-    if (first < end)
-        pages_populate(keydir->buckets, (size_t)first, (size_t)(end - first));
-}
-
-void keydir_use_huge_pages(struct keydir *keydir)
-{
-    pages_collapse(keydir->buckets,
-                   (size_t)atomic_load_explicit(&keydir->settled_bytes, memory_order_relaxed));
+    if (first >= end)
+        return;
+    pages_make_huge(keydir->buckets, (size_t)first, (size_t)(end - first));
+    pages_populate(keydir->buckets, (size_t)first, (size_t)(end - first));
+    pages_collapse(keydir->buckets, (size_t)end);
+    atomic_store_explicit(&keydir->awaits_fresh, false, memory_order_release);
 }
 
 /* As many homes as have their new places behind all of their old ones: copies are made before the
@@ -276,7 +264,7 @@ static bool move_homes(struct keydir *keydir)
     leave_old_homes(keydir, &moving);
     prefetch_homes(keydir, moving.first, size, grown);
     if (moving.first == 0)
-        end_growth(keydir, grown);
+        keydir_set_geometry(keydir, grown, 0, 0);
     return true;
 }
 
@@ -298,6 +286,7 @@ static int start_growth(struct keydir *keydir, uint64_t wanted)
     atomic_store_explicit(&keydir->fresh_bytes, before, memory_order_relaxed);
     atomic_store_explicit(&keydir->fresh_end, keydir->committed_bytes, memory_order_release);
     keydir->grows = true;
+    atomic_store_explicit(&keydir->awaits_fresh, is_large(keydir), memory_order_relaxed);
     keydir_set_geometry(keydir, size, grown, size);
     return CASK_OK;
 }
@@ -310,8 +299,18 @@ static bool finish_growth(struct keydir *keydir)
     return true;
 }
 
+/* The last homes move first, into memory that another thread is bringing in: page by page, it would
+ * cost the writer more than to begin a little later. */
+static bool awaits_memory(const struct keydir *keydir)
+{
+    return atomic_load_explicit(&keydir->awaits_fresh, memory_order_acquire) &&
+           keydir_count(keydir) < capacity(load(&keydir->size), WAIT_BELOW_PERCENT);
+}
+
 static void grow_a_little(struct keydir *keydir, uint64_t inserts)
 {
+    if (awaits_memory(keydir))
+        return;
     keydir->homes_due += MOVES_PER_INSERT * inserts;
     for (; keydir->homes_due >= HOMES_AT_ONCE && load(&keydir->grown) != 0;
          keydir->homes_due -= HOMES_AT_ONCE)

@@ -9,8 +9,10 @@
 #define KEYDIR_PAGE_BYTES 4096u
 #define BUCKETS_PER_PAGE (KEYDIR_PAGE_BYTES / BUCKET_BYTES)
 
-/* Growth starts at 83 % and moves 4 old buckets per insert, so that it is over before 88 %. */
+/* Growth starts at 83 %, waits for its memory until 85 % at most, and moves 4 old buckets per
+ * insert, so that it is over before 90 %. */
 #define GROW_AT_PERCENT 83u
+#define WAIT_BELOW_PERCENT 85u
 #define FULL_AT_PERCENT 95u
 
 /* Sizes of large tables: from STAGGER_FROM on, which the phase makes up to one growth more, each is

@@ -61,60 +61,52 @@ static int settle(struct shard *shard, struct keydir_entry entry)
     return same ? CASK_OK : keydir_insert(keydir, entry.tag, entry.location);
 }
 
-/* Starts all misses of a drain that can overlap: those on buckets, those on the buckets behind,
- * then those on old records. Returns a bit for each entry whose tag is new to the keydir. */
-static uint32_t prefetch_staged(const struct shard *shard)
+/* Starts the misses on buckets, and then those on the buckets behind, so that they overlap. */
+static void prefetch_staged(const struct index *index)
 {
-    const struct index *index = &shard->index;
     const struct keydir *keydir = index_keydir(index);
-    unsigned offset_bits = shard->config.offset_bits;
     uint32_t staged = index_staged(index);
-    uint32_t fresh = 0;
 
     for (uint32_t i = 0; i < staged; i++)
-        keydir_prefetch(keydir, index_staged_at(index, i).tag);
+        keydir_prefetch(keydir, index->stage_tags[i]);
     for (uint32_t i = 0; i < staged; i++)
-        keydir_prefetch_passed(keydir, index_staged_at(index, i).tag);
-    for (uint32_t i = 0; i < staged; i++) {
-        struct segment *segment;
-        uint64_t location;
-
-        if (keydir_find(keydir, index_staged_at(index, i).tag, &location, 1) == 0) {
-            fresh |= UINT32_C(1) << i;
-            continue;
-        }
-        segment = segments_get(&shard->segments, location_segment(location, offset_bits));
-        if (segment)
-            segment_prefetch_key(segment, location_offset(location, offset_bits));
-    }
-    return fresh;
+        keydir_prefetch_passed(keydir, index->stage_tags[i]);
 }
 
-/* Whether an earlier entry of the stage has the tag of entry i. */
-static bool repeats_tag(const struct index *index, uint32_t i)
+static void prefetch_old(const struct shard *shard, uint64_t location)
 {
-    bool repeats = false;
+    unsigned offset_bits = shard->config.offset_bits;
+    struct segment *segment = segments_get(&shard->segments,
+                                           location_segment(location, offset_bits));
 
-    for (uint32_t j = 0; j < i; j++)
-        repeats |= index->stage_tags[j] == index->stage_tags[i];
-    return repeats;
+    if (segment)
+        segment_prefetch_key(segment, location_offset(location, offset_bits));
 }
 
+/* Entries whose tag is new go in at once. The others wait until the old records of all of them are
+ * on their way into the cache: an entry that repeats the tag of one before it in the stage is among
+ * them, since by then that one, or what it is to replace, is in the keydir. */
 static int settle_staged(struct shard *shard)
 {
     struct index *index = &shard->index;
     uint32_t staged = index_staged(index);
-    uint32_t fresh = prefetch_staged(shard);
+    uint32_t waiting = 0;
     int status = CASK_OK;
 
+    prefetch_staged(index);
     for (uint32_t i = 0; status == CASK_OK && i < staged; i++) {
         struct keydir_entry entry = index_staged_at(index, i);
+        uint64_t old;
 
-        if ((fresh >> i & 1) != 0 && !repeats_tag(index, i))
-            status = keydir_insert(index_keydir(index), entry.tag, entry.location);
-        else
-            status = settle(shard, entry);
+        status = keydir_insert_new(index_keydir(index), entry.tag, entry.location, &old);
+        if (status == CASK_EEXIST) {
+            waiting |= UINT32_C(1) << i;
+            prefetch_old(shard, old);
+            status = CASK_OK;
+        }
     }
+    for (; status == CASK_OK && waiting != 0; waiting &= waiting - 1)
+        status = settle(shard, index_staged_at(index, (uint32_t)__builtin_ctz(waiting)));
     return status;
 }
 
@@ -139,7 +131,5 @@ int shard_drain(struct shard *shard)
     spill_look(shard->env);
     if (keydir_has_begun_growing(index_keydir(index)))
         shard_ask_for_work(shard, SHARD_WORK_POPULATE);
-    if (keydir_has_grown(index_keydir(index)))
-        shard_ask_for_work(shard, SHARD_WORK_COLLAPSE);
     return status;
 }

@@ -392,13 +392,10 @@ static void extend(struct shard *shard)
 }
 
 /* Under ahead_lock, which keeps a flush from emptying it meanwhile. */
-static void tend_keydir(struct shard *shard, unsigned work)
+static void populate_keydir(struct shard *shard)
 {
     pthread_mutex_lock(&shard->ahead_lock);
-    if (work & SHARD_WORK_POPULATE)
-        keydir_populate(index_keydir(&shard->index));
-    if (work & SHARD_WORK_COLLAPSE)
-        keydir_use_huge_pages(index_keydir(&shard->index));
+    keydir_populate(index_keydir(&shard->index));
     pthread_mutex_unlock(&shard->ahead_lock);
 }
 
@@ -419,8 +416,8 @@ void shard_do_work(struct shard *shard, unsigned work)
 {
     int status = CASK_OK;
 
-    if (work & (SHARD_WORK_POPULATE | SHARD_WORK_COLLAPSE))
-        tend_keydir(shard, work);
+    if (work & SHARD_WORK_POPULATE)
+        populate_keydir(shard);
     if (work & SHARD_WORK_EXTEND)
         extend(shard);
 

@@ -24,6 +24,7 @@
 #include "base/epoch.h"
 #include "base/hash.h"
 #include "base/report.h"
+#include "base/thread.h"
 #include "index/index.h"
 #include "log/hint.h"
 #include "shard/manifest.h"
@@ -59,14 +60,13 @@ struct shard_env {
 enum shard_work {
     SHARD_WORK_PREPARE = 1,
     SHARD_WORK_SEAL = 2,
-    SHARD_WORK_COLLAPSE = 4,
-    SHARD_WORK_EXTEND = 8,
-    SHARD_WORK_POPULATE = 16,
-    SHARD_WORK_MERGE = 32, /* the merge layer's */
-    SHARD_WORK_FLUSH = 64,
-    SHARD_WORK_TIDY = 128, /* runs to be merged */
+    SHARD_WORK_EXTEND = 4,
+    SHARD_WORK_POPULATE = 8,
+    SHARD_WORK_MERGE = 16, /* the merge layer's */
+    SHARD_WORK_FLUSH = 32,
+    SHARD_WORK_TIDY = 64, /* runs to be merged */
     /* What a writer will soon want, and what must not wait for the rest, which syncs files. */
-    SHARD_WORK_AHEAD = SHARD_WORK_COLLAPSE | SHARD_WORK_EXTEND | SHARD_WORK_POPULATE
+    SHARD_WORK_AHEAD = SHARD_WORK_EXTEND | SHARD_WORK_POPULATE
 };
 
 struct shard_counts {
