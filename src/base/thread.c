@@ -32,6 +32,30 @@ unsigned thread_processors(void)
     return count < 1 ? 1 : (unsigned)count;
 }
 
+/* So many looks, of about 200 ns each with the pauses between them. */
+#define LOOKS 60u
+#define PAUSES 8u
+
+static inline void pause_a_little(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ volatile("yield");
+#endif
+}
+
+void thread_lock_soon(pthread_mutex_t *lock)
+{
+    for (unsigned look = 0; look < LOOKS; look++) {
+        if (pthread_mutex_trylock(lock) == 0)
+            return;
+        for (unsigned i = 0; i < PAUSES; i++)
+            pause_a_little();
+    }
+    pthread_mutex_lock(lock);
+}
+
 struct nice_call {
     void *(*run)(void *);
     void *argument;

@@ -13,6 +13,10 @@ CHECKED int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *argu
 /* Processors that this process may use, at least 1. */
 unsigned thread_processors(void);
 
+/* Locks a mutex that others hold for a few microseconds at a time: looks for a while whether it
+ * comes free before it sleeps, since being woken takes longer than most of them hold it. */
+void thread_lock_soon(pthread_mutex_t *lock);
+
 /* Runs run(argument) and waits for it, in a thread of lower priority: one of its own, since without
  * privilege none may come back from there. It still gets its share where others compute, so that
  * whoever waits for it is not held up for ever. Hold no lock meanwhile. Where no thread can be had

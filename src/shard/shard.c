@@ -290,7 +290,7 @@ int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_posi
     uint64_t offset = 0;
     int status;
 
-    pthread_mutex_lock(&shard->lock);
+    thread_lock_soon(&shard->lock);
     status = make_ready(shard, op);
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
@@ -403,7 +403,7 @@ static int delete_once(struct shard *shard, const struct shard_op *op, uint64_t 
     int status;
 
     look_below(shard, op, &below);
-    pthread_mutex_lock(&shard->lock);
+    thread_lock_soon(&shard->lock);
     status = make_ready(shard, op);
     if (status == CASK_OK)
         status = may_delete(shard, op, &below);

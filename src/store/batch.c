@@ -166,7 +166,7 @@ static struct shard *shard_of(const struct cask_batch *batch, uint32_t part)
 static void lock_all(struct cask_batch *batch)
 {
     for (uint32_t i = 0; i < batch->part_count; i++)
-        pthread_mutex_lock(&shard_of(batch, i)->lock);
+        thread_lock_soon(&shard_of(batch, i)->lock);
 }
 
 static void unlock_all(struct cask_batch *batch)
