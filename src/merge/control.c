@@ -108,6 +108,23 @@ static void rearm(struct shard *shard, const struct plan_limits *limits, bool fa
     pthread_mutex_unlock(&shard->lock);
 }
 
+/* No more asking until the shard is called or its hour has come: every drain would wake the worker
+ * for nothing. */
+static void disarm(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    shard->merge_above = UINT64_MAX;
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* The same until something more is dead. */
+static void put_off(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    shard->merge_above = shard->counts.dead_bytes + LEAST_DEAD_BYTES;
+    pthread_mutex_unlock(&shard->lock);
+}
+
 /* A shard of which much is dead writes smaller segments: what is in the active one cannot be
  * merged. */
 static void set_rotation(struct shard *shard, const struct plan_limits *limits)
@@ -284,8 +301,10 @@ static void *run_background(void *argument)
     struct merge_pace pace = {pace_background, background};
 
     /* Whoever holds it verifies the shard or merges all of it. */
-    if (pthread_mutex_trylock(&shard->merge_lock) != 0)
+    if (pthread_mutex_trylock(&shard->merge_lock) != 0) {
+        put_off(shard);
         return NULL;
+    }
     shard_reap(shard);
     while (!is_stopping(shard) && merge_some(background->control, shard, &pace))
         ;
@@ -313,10 +332,14 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
 
     if (!control->settings.automatic)
         return false;
-    if (!is_the_hour(control))
+    if (!is_the_hour(control)) {
+        disarm(shard);
         return true;
-    if (!take_place(control, shard))
+    }
+    if (!take_place(control, shard)) {
+        disarm(shard);
         return false;
+    }
     if (is_urgent(control, shard))
         run_background(&background);
     else

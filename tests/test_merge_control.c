@@ -1,0 +1,124 @@
+/* When merges are asked for: while one has to wait, for a place or for its hour, writers do not
+ * wake the worker again and again. */
+#include <time.h>
+
+#include "store/store.h"
+#include "unit_store.h"
+
+#define KEYS 200u
+#define ROUNDS 40u
+
+static uint64_t merge_above(struct store *store, uint32_t number)
+{
+    struct shard *shard = &store->db->shards[number];
+    uint64_t above;
+
+    pthread_mutex_lock(&shard->lock);
+    above = shard->merge_above;
+    pthread_mutex_unlock(&shard->lock);
+    return above;
+}
+
+/* The same keys over and over, so that most of what there is is dead. */
+static void overwrite(struct store *store)
+{
+    static const uint8_t bytes[400] = {1};
+    char key[32];
+
+    for (unsigned i = 0; i < KEYS * ROUNDS; i++) {
+        snprintf(key, sizeof key, "key-%u", i % KEYS);
+        CHECK_OK(cask_put(store->db, slice_of(key), slice_bytes(bytes, sizeof bytes)));
+    }
+}
+
+static bool becomes(struct store *store, bool silent)
+{
+    for (unsigned i = 0; i < 4000; i++) {
+        if ((merge_above(store, 0) == UINT64_MAX) == silent)
+            return true;
+        pause_us(5000);
+    }
+    return false;
+}
+
+static void test_nobody_asks_for_what_waits_for_its_hour(void **state)
+{
+    struct store *store = store_make(1);
+    time_t now = time(NULL);
+    struct tm local;
+
+    (void)state;
+    assert_non_null(localtime_r(&now, &local));
+    store->options.segment_bytes = 64 << 10;
+    store->options.merge_from_hour = (uint8_t)((local.tm_hour + 12) % 24);
+    store->options.merge_until_hour = (uint8_t)((local.tm_hour + 13) % 24);
+    store_up(store);
+    assert_false(merge_above(store, 0) == UINT64_MAX);
+    overwrite(store);
+    assert_true(becomes(store, true));
+    assert_int_equal(stats_of(store).merges, 0);
+    store_end(store);
+}
+
+/* The only place is taken by hand; given back, the shard is called. */
+static void test_nobody_asks_for_what_waits_for_a_place(void **state)
+{
+    struct store *store = store_make(1);
+    struct merge_control *control;
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store->options.merge_at_once = 1;
+    store_up(store);
+    control = &store->db->merging;
+    pthread_mutex_lock(&control->lock);
+    control->running = 1;
+    pthread_mutex_unlock(&control->lock);
+    overwrite(store);
+    assert_true(becomes(store, true));
+    assert_int_equal(stats_of(store).merges, 0);
+
+    pthread_mutex_lock(&control->lock);
+    assert_true(control->waiting[0]);
+    control->waiting[0] = false;
+    control->running = 0;
+    pthread_mutex_unlock(&control->lock);
+    shard_ask_for_work(&store->db->shards[0], SHARD_WORK_MERGE);
+    assert_true(becomes(store, false));
+    assert_true(stats_of(store).merges > 0);
+    store_end(store);
+}
+
+/* While all of a shard is verified or merged by hand, a merge of its own comes to nothing. */
+static void test_nobody_asks_at_every_turn_while_another_has_the_shard(void **state)
+{
+    struct store *store = store_make(1);
+    struct shard *shard;
+    uint64_t above = 0;
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store_up(store);
+    shard = &store->db->shards[0];
+    pthread_mutex_lock(&shard->merge_lock);
+    overwrite(store);
+    for (unsigned i = 0; i < 4000 && above <= shard->counts.dead_bytes; i++) {
+        pause_us(5000);
+        above = merge_above(store, 0);
+    }
+    assert_true(above > shard->counts.dead_bytes);
+    assert_int_equal(stats_of(store).merges, 0);
+    pthread_mutex_unlock(&shard->merge_lock);
+    store_end(store);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nobody_asks_for_what_waits_for_its_hour),
+        cmocka_unit_test(test_nobody_asks_for_what_waits_for_a_place),
+        cmocka_unit_test(test_nobody_asks_at_every_turn_while_another_has_the_shard),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
