@@ -345,24 +345,24 @@ int keydir_insert_new(struct keydir *keydir, uint32_t tag, uint64_t location,
     uint64_t home = home_now(keydir, tag);
     uint64_t vacant = UINT64_MAX;
     union bucket_image images[2]; /* of the first bucket with room, and the one looked at */
+    bool may_be_here = true;
 
-    for (uint64_t at = home;; at++) {
+    for (uint64_t at = home; may_be_here || vacant == UINT64_MAX; at++) {
         union bucket_image *image = &images[vacant != UINT64_MAX];
         unsigned match;
 
+        if (at == keydir->limit) /* memory first */
+            return keydir_insert(keydir, tag, location);
         bucket_read_own(&keydir->buckets[at], image);
-        match = image_match(image, tag);
+        match = may_be_here ? image_match(image, tag) : 0;
         if (match != 0) {
             *ret_location = image_location(image, lowest(match));
             return CASK_EEXIST;
         }
+        may_be_here &= image_passed(image) != 0;
         if (vacant == UINT64_MAX && image_taken(image) != TAKEN_MASK)
             vacant = at;
-        if (image_passed(image) == 0)
-            break;
     }
-    if (vacant == UINT64_MAX)
-        return keydir_insert(keydir, tag, location);
     put_into(keydir, home, vacant, &images[0], tag, location);
     atomic_store_explicit(&keydir->count, keydir_count(keydir) + 1, memory_order_relaxed);
     return CASK_OK;
