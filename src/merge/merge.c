@@ -5,6 +5,8 @@
 #include "merge/merge_internal.h"
 #include "shard/tail.h"
 
+#define RELOCATED_AT_ONCE 64u
+
 int merge_pause(struct merge *merge, uint64_t bytes)
 {
     return merge->pace && merge->pace->fn ? merge->pace->fn(merge->pace->context, bytes) : CASK_OK;
@@ -19,58 +21,57 @@ void merge_leave_alone(struct merge *merge, struct segment *input)
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-int merge_read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint)
+/* From the segment's bytes, in the order of places. */
+static int scan_input(struct merge *merge, struct segment *input, struct hint *ret_hint)
 {
     struct shard *shard = merge->shard;
     uint64_t length = segment_tail(input);
+    struct hint hint;
     struct tail tail;
-    int status = hint_read(shard->dir, &shard->config, input->id, ret_hint);
+    int status;
 
-    if (status == CASK_OK &&
-        (ret_hint->length != length || ret_hint->data_checksum != input->sealed_checksum)) {
+    hint_init(&hint, input->id);
+    status = hint_reserve(&hint, input->counts.records);
+    if (status == CASK_OK)
+        status = tail_read_settled(shard, input, SEGMENT_HEADER_BYTES, length, &hint, &tail);
+    if (status == CASK_OK) {
+        if (tail.damaged || tail.bad_bytes > 0) {
+            merge_leave_alone(merge, input);
+            status = CASK_ECORRUPT;
+        }
+        tail_release(&tail);
+        merge->read_bytes += length;
+    }
+    if (status == CASK_OK)
+        *ret_hint = hint;
+    else
+        hint_release(&hint);
+    return status;
+}
+
+int merge_read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint)
+{
+    struct shard *shard = merge->shard;
+    int status = input->hintless ? CASK_NOTFOUND
+                                 : hint_read(shard->dir, &shard->config, input->id, ret_hint);
+
+    if (status == CASK_OK && (ret_hint->length != segment_tail(input) ||
+                              ret_hint->data_checksum != input->sealed_checksum)) {
         hint_release(ret_hint);
         status = CASK_ECORRUPT;
     }
-    if (status == CASK_OK || (status != CASK_NOTFOUND && status != CASK_ECORRUPT))
+    if (status != CASK_NOTFOUND && status != CASK_ECORRUPT) {
+        merge->read_bytes += status == CASK_OK ? ret_hint->file_bytes : 0;
         return status;
-    status = tail_read(shard, input, SEGMENT_HEADER_BYTES, length, length, true, &tail);
-    if (status != CASK_OK)
-        return status;
-    if (tail.damaged || tail.bad_bytes > 0) {
-        merge_leave_alone(merge, input);
-        tail_release(&tail);
-        return CASK_ECORRUPT;
     }
-    *ret_hint = tail.hint;
-    hint_init(&tail.hint, input->id); /* its entries are the caller's now */
-    hint_sort(ret_hint, shard->env->shard_bits);
-    tail_release(&tail);
-    return CASK_OK;
-}
-
-static int read_hints(struct merge *merge)
-{
-    int status = CASK_OK;
-
-    merge->hints = calloc(merge->input_count + 1, sizeof *merge->hints);
-    if (!merge->hints)
-        return CASK_ENOMEM;
-    for (size_t i = 0; status == CASK_OK && i < merge->input_count; i++) {
-        status = merge_read_hint(merge, merge->inputs[i], &merge->hints[i]);
-        merge->read_bytes += merge->hints[i].file_bytes;
-    }
-    return status;
+    return scan_input(merge, input, ret_hint);
 }
 
 static void release(struct merge *merge)
 {
-    for (size_t i = 0; merge->hints && i < merge->input_count; i++)
-        hint_release(&merge->hints[i]);
     for (size_t i = 0; i < merge->output_count; i++)
         hint_release(&merge->output_hints[i]);
     pages_free(merge->survivors, merge->survivor_room * sizeof *merge->survivors);
-    pages_return(merge->relocations, merge->relocation_room * sizeof *merge->relocations);
-    free(merge->hints);
     free(merge->outputs);
     free(merge->output_hints);
 }
@@ -104,21 +105,20 @@ static bool adds_up(const struct merge *merge)
     return merge->records_in == merge->survivor_count + merge->records_dead;
 }
 
-static int list_relocations(struct merge *merge)
+/* Moves the index over, a few entries at a time: nothing here can fail any more. */
+static void relocate(struct merge *merge)
 {
     struct shard *shard = merge->shard;
+    struct relocation batch[RELOCATED_AT_ONCE];
+    size_t count = 0;
 
-    merge->relocation_room = merge->survivor_count + 1;
-    merge->relocations = pages_borrow(merge->relocation_room * sizeof *merge->relocations);
-    if (!merge->relocations)
-        return CASK_ENOMEM;
     for (size_t i = 0; i < merge->survivor_count; i++) {
         const struct survivor *survivor = &merge->survivors[i];
         struct segment *input = merge->inputs[survivor->input];
 
         if (survivor->fate == FATE_TOMBSTONE && !survivor->indexed)
             continue;
-        merge->relocations[merge->relocation_count++] = (struct relocation){
+        batch[count++] = (struct relocation){
             .input = input,
             .output = survivor->output,
             .tombstone = survivor->fate != FATE_KEEP,
@@ -127,8 +127,12 @@ static int list_relocations(struct merge *merge)
             .to = survivor->to,
             .size = survivor->size,
             .tag = survivor->tag};
+        if (count == RELOCATED_AT_ONCE) {
+            shard_relocate(shard, batch, count);
+            count = 0;
+        }
     }
-    return CASK_OK;
+    shard_relocate(shard, batch, count);
 }
 
 static void note_tombstones(struct merge *merge)
@@ -168,8 +172,6 @@ static int run(struct merge *merge)
     int status = drain(shard);
 
     if (status == CASK_OK)
-        status = read_hints(merge);
-    if (status == CASK_OK)
         status = merge_sift(merge);
     if (status == CASK_OK && !adds_up(merge))
         status = CASK_ECORRUPT;
@@ -177,8 +179,6 @@ static int run(struct merge *merge)
         status = merge_copy(merge);
     if (status == CASK_OK)
         status = make_durable(shard);
-    if (status == CASK_OK)
-        status = list_relocations(merge);
     if (status == CASK_OK)
         status = shard_install(shard, merge->inputs, merge->input_count, merge->outputs,
                                merge->output_count);
@@ -216,7 +216,7 @@ int merge_segments(struct shard *shard, struct segment **inputs, size_t input_co
         bool had_hints = all_have_hints(&merge);
 
         note_tombstones(&merge);
-        shard_relocate(shard, merge.relocations, merge.relocation_count);
+        relocate(&merge);
         shard_retire(shard, inputs, input_count);
         if (had_hints)
             write_late_hints(&merge);

@@ -26,10 +26,9 @@ struct survivor {
 struct merge {
     struct shard *shard;
     struct segment **inputs;
-    struct hint *hints; /* of the inputs */
     size_t input_count;
     const struct merge_pace *pace;
-    struct survivor *survivors; /* input by input, each in the order of tags */
+    struct survivor *survivors; /* input by input, each in the order of its hint */
     size_t survivor_count;
     size_t survivor_room;
     uint64_t records_in;
@@ -40,9 +39,6 @@ struct merge {
     struct hint *output_hints;
     size_t output_count;
     size_t output_room;
-    struct relocation *relocations;
-    size_t relocation_count;
-    size_t relocation_room;
     uint64_t read_bytes;
     uint64_t written_bytes;
     bool carries_tombstones;
@@ -57,7 +53,7 @@ CHECKED int merge_read_hint(struct merge *merge, struct segment *input, struct h
 
 CHECKED int merge_pause(struct merge *merge, uint64_t bytes);
 
-/* sift.c: fills in the survivors, by sweeps of hints and index in the order of tags. */
+/* sift.c: fills in the survivors, by sweeps of hints and index, one input after the other. */
 CHECKED int merge_sift(struct merge *merge);
 
 /* copy.c: makes the outputs and copies what survives into them. */

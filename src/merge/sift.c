@@ -8,21 +8,52 @@
 #define GUARDED_ENTRIES 256u /* looked at within one epoch guard */
 #define PACE_ENTRIES 65536u
 #define HINT_ENTRY_COST 25u
+#define EXPECTED_SPARE 1.06 /* records are not all of one size */
+#define AHEAD 16u           /* entries whose buckets are asked for before their turn */
 
 /* ---- survivors ------------------------------------------------------------------------------- */
+
+static int resize_survivors(struct merge *merge, size_t room)
+{
+    void *grown = merge->survivors;
+    int status = pages_resize(&grown, merge->survivor_room * sizeof *merge->survivors,
+                              room * sizeof *merge->survivors);
+
+    if (status != CASK_OK)
+        return status;
+    merge->survivors = grown;
+    merge->survivor_room = room;
+    return CASK_OK;
+}
+
+/* About as many as the figures of the inputs say, so that they need not be moved as they become
+ * more. */
+static int expect_survivors(struct merge *merge)
+{
+    struct shard *shard = merge->shard;
+    uint64_t expected = SURVIVORS_MIN;
+
+    pthread_mutex_lock(&shard->lock);
+    for (size_t i = 0; i < merge->input_count; i++) {
+        const struct segment_counts *counts = &merge->inputs[i]->counts;
+        double kept = (double)(counts->live_bytes + counts->tombstone_bytes);
+        double all = (double)(counts->live_bytes + counts->dead_bytes);
+
+        if (all > 0)
+            expected += (uint64_t)((double)counts->records * (kept < all ? kept / all : 1.0) *
+                                   EXPECTED_SPARE);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return resize_survivors(merge, (size_t)expected);
+}
 
 static int add_survivor(struct merge *merge, const struct survivor *survivor)
 {
     if (merge->survivor_count == merge->survivor_room) {
-        size_t room = merge->survivor_room == 0 ? SURVIVORS_MIN : merge->survivor_room * 2;
-        void *grown = merge->survivors;
-        int status = pages_resize(&grown, merge->survivor_room * sizeof *survivor,
-                                  room * sizeof *survivor);
+        int status = resize_survivors(merge, merge->survivor_room + merge->survivor_room / 2);
 
         if (status != CASK_OK)
             return status;
-        merge->survivors = grown;
-        merge->survivor_room = room;
     }
     merge->survivors[merge->survivor_count++] = *survivor;
     return CASK_OK;
@@ -47,50 +78,70 @@ static bool is_expired(const struct merge *merge, const struct segment *input, u
     return expired;
 }
 
+/* What becomes of a record that an entry may lead to; false where it is dead. */
+static bool decide(struct merge *merge, uint32_t input, const struct hint_entry *entry,
+                   uint64_t location, bool live, bool alone, enum fate *ret_fate)
+{
+    *ret_fate = FATE_KEEP;
+    if ((entry->type & RECORD_TYPE_MASK) == RECORD_DELETE) {
+        *ret_fate = FATE_TOMBSTONE;
+        return true;
+    }
+    /* One that may hide an older entry of its key goes on hiding it. */
+    if (live && is_expired(merge, merge->inputs[input], location, entry->type)) {
+        *ret_fate = alone ? FATE_EXPIRED : FATE_KEEP;
+        merge->carries_tombstones |= !alone;
+    }
+    return live;
+}
+
 static int sift_entry(struct merge *merge, struct sweep *sweep, uint32_t input,
                       const struct hint_entry *entry)
 {
     const struct shard *shard = merge->shard;
     uint64_t location = location_make(merge->inputs[input]->id, entry->offset,
                                       shard->config.offset_bits);
-    struct survivor survivor = {.hash = entry->hash,
-                                .sequence = entry->sequence,
-                                .offset = entry->offset,
-                                .size = entry->size,
-                                .input = input,
-                                .tag = hash_tag(entry->hash, shard->env->shard_bits)};
-
+    uint32_t tag = hash_tag(entry->hash, shard->env->shard_bits);
+    enum fate fate;
+    bool live;
     bool alone;
-    int status;
+    int status = sweep_is_live(sweep, tag, location, &live, &alone);
 
     merge->records_in++;
-    status = sweep_is_live(sweep, survivor.tag, location, &survivor.indexed, &alone);
     if (status != CASK_OK)
         return status;
-    if ((entry->type & RECORD_TYPE_MASK) == RECORD_DELETE) {
-        survivor.fate = FATE_TOMBSTONE;
-    } else if (!survivor.indexed) {
+    if (!decide(merge, input, entry, location, live, alone, &fate)) {
         merge->records_dead++;
         return CASK_OK;
-    } else {
-        bool expired = is_expired(merge, merge->inputs[input], location, entry->type);
-
-        /* One that may hide an older entry of its key goes on hiding it. */
-        survivor.fate = alone && expired ? FATE_EXPIRED : FATE_KEEP;
-        merge->carries_tombstones |= expired && !alone;
     }
-    return add_survivor(merge, &survivor);
+    return add_survivor(merge, &(struct survivor){.hash = entry->hash,
+                                                  .sequence = entry->sequence,
+                                                  .offset = entry->offset,
+                                                  .size = entry->size,
+                                                  .input = input,
+                                                  .tag = tag,
+                                                  .fate = fate,
+                                                  .indexed = live});
 }
 
-static int sift_input(struct merge *merge, uint32_t input)
+/* Where hints are not in the order of tags, a bucket of the keydir is a miss. */
+static void prefetch(const struct merge *merge, const struct hint *hint, uint64_t number)
 {
-    const struct hint *hint = &merge->hints[input];
-    struct sweep sweep;
-    int status = sweep_open(&sweep, merge->shard);
+    const struct shard *shard = merge->shard;
 
-    if (status != CASK_OK)
-        return status;
+    keydir_prefetch(index_keydir(&shard->index),
+                    hash_tag(hint_entry_at(hint, number).hash, shard->env->shard_bits));
+}
 
+static int sift_entries(struct merge *merge, uint32_t input, struct hint *hint, struct sweep *sweep)
+{
+    bool by_place = hint->file == NULL;
+    int status = CASK_OK;
+
+    if (by_place && sweep->run_count > 0) { /* runs are read once, from front to back */
+        hint_sort(hint, merge->shard->env->shard_bits);
+        by_place = false;
+    }
     for (uint64_t at = 0; status == CASK_OK && at < hint->count; at += GUARDED_ENTRIES) {
         struct epoch_guard guard = epoch_enter(&merge->shard->env->epoch);
 
@@ -98,13 +149,31 @@ static int sift_input(struct merge *merge, uint32_t input)
              i++) {
             struct hint_entry entry = hint_entry_at(hint, i);
 
-            status = sift_entry(merge, &sweep, input, &entry);
+            if (by_place && i + AHEAD < hint->count)
+                prefetch(merge, hint, i + AHEAD);
+            status = sift_entry(merge, sweep, input, &entry);
         }
         epoch_leave(guard);
         if (status == CASK_OK && at % PACE_ENTRIES == PACE_ENTRIES - GUARDED_ENTRIES)
             status = merge_pause(merge, (uint64_t)PACE_ENTRIES * HINT_ENTRY_COST);
     }
-    sweep_close(&sweep);
+    return status;
+}
+
+static int sift_input(struct merge *merge, uint32_t input)
+{
+    struct hint hint;
+    struct sweep sweep;
+    int status = merge_read_hint(merge, merge->inputs[input], &hint);
+
+    if (status != CASK_OK)
+        return status;
+    status = sweep_open(&sweep, merge->shard);
+    if (status == CASK_OK) {
+        status = sift_entries(merge, input, &hint, &sweep);
+        sweep_close(&sweep);
+    }
+    hint_release(&hint);
     return status;
 }
 
@@ -285,7 +354,7 @@ static int sift_hiders(struct merge *merge)
 
 int merge_sift(struct merge *merge)
 {
-    int status = CASK_OK;
+    int status = expect_survivors(merge);
 
     for (uint32_t i = 0; status == CASK_OK && i < merge->input_count; i++)
         status = sift_input(merge, i);

@@ -26,10 +26,13 @@ static void unlink_files(struct shard *shard, uint64_t id)
 int shard_create_output(struct shard *shard, uint64_t bytes, struct segment **ret_segment)
 {
     uint64_t capacity = SEGMENT_HEADER_BYTES + bytes + SEGMENT_SEAL_BYTES;
+    struct log_config config = shard->config;
     struct segment *segment;
     uint64_t id = 0;
     int status = CASK_OK;
 
+    config.write_mapped =
+        false; /* written once in large pieces: a mapping would pay for its faults */
     pthread_mutex_lock(&shard->manifest_lock);
     if (shard->next_segment > location_segment_max(shard->config.offset_bits))
         status = CASK_ENOTSUP;
@@ -37,9 +40,7 @@ int shard_create_output(struct shard *shard, uint64_t bytes, struct segment **re
         id = shard->next_segment++;
     pthread_mutex_unlock(&shard->manifest_lock);
     if (status == CASK_OK)
-        status = segment_create(shard->dir, &shard->config, id, 0, capacity, &segment);
-    if (status == CASK_ENOTSUP && shard_write_otherwise(shard))
-        return shard_create_output(shard, bytes, ret_segment);
+        status = segment_create(shard->dir, &config, id, 0, capacity, &segment);
     if (status != CASK_OK)
         return status;
     segment->unlisted = true;
