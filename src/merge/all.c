@@ -87,7 +87,9 @@ static int seal_everything(struct shard *shard, enum preparing why)
     pthread_mutex_unlock(&shard->lock);
     if (status == CASK_OK && dead)
         status = shard_leave_active(shard, why);
-    return status == CASK_OK ? shard_seal_waiting(shard, false) : status;
+    if (status != CASK_OK)
+        return status;
+    return why == PREPARE_IN_NEED ? shard_seal_waiting(shard, false) : shard_seal_to_merge(shard);
 }
 
 /* Merges the group; where damage keeps it back, what is left of it without the damaged. */
@@ -324,6 +326,8 @@ int merge_all(struct shard *shard, const struct merge_pace *pace)
     if (exists &&
         (status == CASK_ENOSPC || (status == CASK_OK && reserve_is_short(&shard->env->reserve))))
         status = merge_with_little_room(shard, pace);
+    if (atomic_load(&shard->failed) == CASK_OK)
+        shard_write_missing_hints(shard);
     shard_reap(shard);
     pthread_mutex_unlock(&shard->merge_lock);
     return status;

@@ -258,21 +258,40 @@ static int list_as_sealed(struct shard *shard, struct segment *segment, uint64_t
     return status;
 }
 
+/* What a segment is sealed for. */
+enum sealing { SEAL_NOW, SEAL_NICELY, SEAL_TO_MERGE };
+
+/* What a merge is about to read gets no hint: it would be read once, by that merge, which can as
+ * well read the segment. */
+static int make_hint(struct shard *shard, struct segment *segment, enum sealing why,
+                     uint64_t *ret_checksum)
+{
+    bool damaged = false; /* it has no hint then, and every open says so */
+    bool merged;
+
+    pthread_mutex_lock(&shard->lock);
+    merged = segment->counts.dead_bytes > SEGMENT_SEAL_BYTES && segment->clean_length == 0;
+    pthread_mutex_unlock(&shard->lock);
+    if (why == SEAL_TO_MERGE && merged) {
+        segment->hintless = true;
+        return shard_checksum_segment(segment, segment_tail(segment), ret_checksum);
+    }
+    return why == SEAL_NICELY ? write_hint_nice(shard, segment, ret_checksum, &damaged)
+                              : write_hint(shard, segment, ret_checksum, &damaged);
+}
+
 /* Without its hint a segment is scanned when the store is opened: a pity, but no loss. Without its
  * checksum, which is made on the way, it cannot be called sealed. */
-static int seal(struct shard *shard, struct segment *segment, bool in_background)
+static int seal(struct shard *shard, struct segment *segment, enum sealing why)
 {
     uint64_t checksum = 0;
-    bool damaged = false;
     int status = shard_make_durable(shard, segment->end_position);
 
     if (status == CASK_OK)
         status = trim(shard, segment);
-    if (status == CASK_OK && in_background)
-        status = write_hint_nice(shard, segment, &checksum, &damaged);
-    else if (status == CASK_OK)
-        status = write_hint(shard, segment, &checksum, &damaged);
-    if (status == CASK_OK) { /* with damage too: it has no hint then, and every open says so */
+    if (status == CASK_OK)
+        status = make_hint(shard, segment, why, &checksum);
+    if (status == CASK_OK) {
         pthread_mutex_lock(&shard->manifest_lock);
         status = list_as_sealed(shard, segment, checksum);
         pthread_mutex_unlock(&shard->manifest_lock);
@@ -295,21 +314,22 @@ static void unqueue(struct shard *shard, struct segment *segment)
     shard_allow_syncs(shard);
 }
 
-static int seal_waiting(struct shard *shard, bool in_background)
+static int seal_waiting(struct shard *shard, enum sealing why)
 {
     for (;;) {
         struct segment *segment;
-        bool yielding;
+        enum sealing how = why;
         int status;
 
         pthread_mutex_lock(&shard->lock);
         segment = shard->sealing_first;
         /* Writers come first while only a few segments wait: these are what a crash costs. */
-        yielding = in_background && shard->sealing_count <= WAITING_MAX;
+        if (why == SEAL_NICELY && shard->sealing_count > WAITING_MAX)
+            how = SEAL_NOW;
         pthread_mutex_unlock(&shard->lock);
         if (!segment)
             return CASK_OK;
-        status = seal(shard, segment, yielding);
+        status = seal(shard, segment, how);
         if (status != CASK_OK) {
             warn(shard, segment->id, status, "sealing");
             return status;
@@ -352,10 +372,51 @@ int shard_seal_waiting(struct shard *shard, bool in_background)
     if (in_background && !take_turn(shard))
         return CASK_OK;
     pthread_mutex_lock(&shard->seal_lock);
-    status = seal_waiting(shard, in_background);
+    status = seal_waiting(shard, in_background ? SEAL_NICELY : SEAL_NOW);
     pthread_mutex_unlock(&shard->seal_lock);
     if (in_background)
         pass_turn_on(shard);
+    return status;
+}
+
+/* One after the other: the lock is not held meanwhile. */
+static struct segment *next_hintless(struct shard *shard, uint64_t from_id)
+{
+    struct segment *segment;
+
+    pthread_mutex_lock(&shard->lock);
+    segment = segments_at_or_after(&shard->segments, from_id);
+    while (segment && !(segment->hintless && segment->in_manifest_sealed && !segment->unlisted))
+        segment = segments_at_or_after(&shard->segments, segment->id + 1);
+    pthread_mutex_unlock(&shard->lock);
+    return segment;
+}
+
+void shard_write_missing_hints(struct shard *shard)
+{
+    struct segment *segment = next_hintless(shard, 0);
+
+    for (; segment; segment = next_hintless(shard, segment->id + 1)) {
+        uint64_t checksum;
+        bool damaged;
+        int status;
+
+        segment->hintless = false;
+        status = write_hint(shard, segment, &checksum, &damaged);
+        if (status != CASK_OK) { /* a pity: the next open reads the segment instead */
+            segment->hintless = true;
+            return;
+        }
+    }
+}
+
+int shard_seal_to_merge(struct shard *shard)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->seal_lock);
+    status = seal_waiting(shard, SEAL_TO_MERGE);
+    pthread_mutex_unlock(&shard->seal_lock);
     return status;
 }
 

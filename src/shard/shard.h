@@ -376,6 +376,11 @@ void shard_do_work(struct shard *shard, unsigned work);
  * too. In the background it is put off, and CASK_OK, while another shard's worker does that. */
 CHECKED int shard_seal_waiting(struct shard *shard, bool in_background);
 
+/* The same for who merges next whatever has dead records in it: that gets no hint, unless it is
+ * there still when the merges are over. Both under the merge_lock. */
+CHECKED int shard_seal_to_merge(struct shard *shard);
+void shard_write_missing_hints(struct shard *shard);
+
 /* Writes a hint unless that would take what is kept for merging: CASK_ENOSPC then, too. */
 CHECKED int shard_write_hint(struct shard *shard, struct hint *hint);
 
