@@ -105,7 +105,7 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
         return CASK_ENOMEM;
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         compaction.total += merge_all_bytes(&db->shards[i]);
-    status = crew_do(db->env.shard_count, compact_shard, &compaction);
+    status = crew_do_waiting(db->env.shard_count, compact_shard, &compaction);
     if (compaction.stopped != CASK_OK)
         status = compaction.stopped;
     if (status == CASK_OK && progress && progress(context, compaction.total, compaction.total) != 0)

@@ -23,11 +23,11 @@ static void *run(void *argument)
     }
 }
 
-int crew_do(uint32_t shard_count, int (*step)(void *context, uint32_t shard), void *context)
+static int do_with(unsigned wanted, uint32_t shard_count,
+                   int (*step)(void *context, uint32_t shard), void *context)
 {
     struct crew crew = {.context = context, .step = step, .shard_count = shard_count};
     pthread_t threads[CREW_MAX];
-    unsigned wanted = thread_processors();
     unsigned started = 0;
 
     if (wanted > shard_count)
@@ -39,4 +39,14 @@ int crew_do(uint32_t shard_count, int (*step)(void *context, uint32_t shard), vo
     while (started > 0)
         pthread_join(threads[--started], NULL);
     return atomic_load(&crew.status);
+}
+
+int crew_do(uint32_t shard_count, int (*step)(void *context, uint32_t shard), void *context)
+{
+    return do_with(thread_processors(), shard_count, step, context);
+}
+
+int crew_do_waiting(uint32_t shard_count, int (*step)(void *context, uint32_t shard), void *context)
+{
+    return do_with(2 * thread_processors(), shard_count, step, context);
 }

@@ -20,4 +20,9 @@ struct crew {
 CHECKED int crew_do(uint32_t shard_count, int (*step)(void *context, uint32_t shard),
                     void *context);
 
+/* The same with two threads per processor, for steps that wait for the disk as long as they
+ * compute. */
+CHECKED int crew_do_waiting(uint32_t shard_count, int (*step)(void *context, uint32_t shard),
+                            void *context);
+
 #endif
