@@ -61,6 +61,7 @@ static const struct figure figures[] = {
     FIGURE(merges, OF_SHARD),
     FIGURE(merges_failed, OF_SHARD),
     FIGURE(merge_last_error, STATUS),
+    FIGURE(merge_stalls, OF_SHARD),
 };
 
 #define FIGURE_COUNT (sizeof(figures) / sizeof(figures[0]))

@@ -140,11 +140,11 @@ struct cask_options {
                                          value at creation, whichever is larger (CASK_EMISMATCH) */
     enum cask_switch merge;          /* reclaim the space of dead records in the background; default
                                          on. cask_merge() works either way */
-    uint32_t merge_trigger_percent;  /* 1..99; default 35: merging of a shard begins when so much of
+    uint32_t merge_trigger_percent;  /* 1..99; default 20: merging of a shard begins when so much of
                                          it is dead */
-    uint32_t merge_segment_percent;  /* 1..99; default 45: segments of which at least so much is
+    uint32_t merge_segment_percent;  /* 1..99; default 30: segments of which at least so much is
                                          dead are merged then */
-    uint32_t merge_at_once;          /* shards that merge at the same time, 1..256; default 1 */
+    uint32_t merge_at_once;          /* shards that merge at the same time, 1..256; default 2 */
     uint64_t merge_bytes_per_second; /* read and written by background merges of the whole store;
                                          default 0: no limit */
     uint8_t merge_from_hour;         /* background merges begin only from this full hour, local */
@@ -340,6 +340,7 @@ struct cask_stats {
     uint64_t merges;                /* done since open */
     uint64_t merges_failed;         /* since open; inputs and index are then as they were */
     int64_t merge_last_error; /* the status of the last one that failed; CASK_OK if none did */
+    uint64_t merge_stalls;    /* writes that had to wait for a merge, since open */
 };
 
 /* Fills *stats up to stats->size, which the caller sets. CASK_OK or CASK_EINVAL. */

@@ -1,4 +1,6 @@
 /* shard/rotate: moving on from segment to segment. */
+#include <sched.h>
+
 #include "unit_shard.h"
 
 static struct rig *rig_of_segments(struct unit_mode mode, uint64_t segment_bytes)
@@ -290,6 +292,74 @@ static void test_a_manifest_that_cannot_be_written_fails_the_rotation(void **sta
     rig_stop(rig);
 }
 
+/* Writers that have left merging behind wait before they move on: for a while, not for ever, and
+ * only while a merge is at work. */
+static void test_a_writer_waits_for_a_merge_before_it_moves_on(void **state)
+{
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
+    struct shard *shard = only(rig);
+
+    (void)state;
+    shard->stall_above = 0;
+    fill_active(rig);
+    assert_ok(rig_put(rig, "new", "value"));
+    assert_int_equal(shard->active->id, 2);
+    assert_int_equal(shard->merge_counts.stalls, 0);
+    atomic_store(&shard->merging, true);
+    fill_active(rig);
+    assert_int_equal(shard->merge_counts.stalls, 0); /* an ordinary put never waits */
+    assert_ok(rig_put(rig, "new", "value"));
+    assert_int_equal(shard->active->id, 3);
+    assert_int_equal(shard->merge_counts.stalls, 1);
+    shard->stall_above = shard->counts.dead_bytes + 1000;
+    fill_active(rig);
+    assert_ok(rig_put(rig, "new", "value"));
+    assert_int_equal(shard->active->id, 4);
+    assert_int_equal(shard->merge_counts.stalls, 1);
+    rig_stop(rig);
+}
+
+static void *end_merge(void *argument)
+{
+    struct shard *shard = argument;
+
+    while (true) {
+        bool waits;
+
+        pthread_mutex_lock(&shard->lock);
+        waits = shard->merge_counts.stalls > 0;
+        pthread_mutex_unlock(&shard->lock);
+        if (waits)
+            break;
+        sched_yield();
+    }
+    atomic_store(&shard->merging, false);
+    return NULL;
+}
+
+static void test_a_writer_goes_on_when_the_merge_is_over(void **state)
+{
+    struct rig *rig = rig_of_segments(unit_modes[0], 256);
+    struct shard *shard = only(rig);
+    unsigned waits = 0;
+    pthread_t thread;
+
+    (void)state;
+    shard->stall_above = 0;
+    fill_active(rig);
+    assert_ok(rig_put(rig, "new", "value")); /* the seal is dead */
+    atomic_store(&shard->merging, true);
+    assert_int_equal(pthread_create(&thread, NULL, end_merge, shard), 0);
+    pthread_mutex_lock(&shard->lock);
+    while (shard_wait_for_merge(shard, &waits))
+        ;
+    pthread_mutex_unlock(&shard->lock);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_false(atomic_load(&shard->merging));
+    assert_int_equal(shard->merge_counts.stalls, 1);
+    rig_stop(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +374,8 @@ int main(void)
         cmocka_unit_test(test_when_ids_run_out_writes_are_refused_and_reads_go_on),
         cmocka_unit_test(test_a_failed_rotation_changes_nothing),
         cmocka_unit_test(test_a_manifest_that_cannot_be_written_fails_the_rotation),
+        cmocka_unit_test(test_a_writer_waits_for_a_merge_before_it_moves_on),
+        cmocka_unit_test(test_a_writer_goes_on_when_the_merge_is_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,10 +39,10 @@ _caskade()
         words="on off"
         ;;
     --merge-trigger)
-        words="20 35 50 75"
+        words="10 20 35 50"
         ;;
     --merge-segment)
-        words="20 45 50 75"
+        words="20 30 45 60"
         ;;
     --merge-at-once)
         words="1 2 4"

@@ -11,6 +11,7 @@
 #define PART_OF_LIVE                                                                               \
     8u /* a segment of a shard with dead records is about so much of its live ones */
 #define URGENT_PERCENT 10u /* above the trigger */
+#define STALL_PART 6u      /* of what is not the trigger's share */
 #define PAUSE_MAX_MS 100u
 
 int merge_control_init(struct merge_control *control, struct shard_env *env,
@@ -94,6 +95,12 @@ void merge_arm(const struct merge_control *control, struct shard *shard)
         shard->merge_above = min_u64(LEAST_DEAD_BYTES, shard->config.segment_bytes / 2);
 }
 
+/* Dead bytes at which they are so much of the shard. Under the lock. */
+static uint64_t dead_at(const struct shard *shard, unsigned percent)
+{
+    return shard->counts.live_bytes / (100 - percent) * percent;
+}
+
 /* Asks again when so much more is dead that the answer may be another. */
 static void rearm(struct shard *shard, const struct plan_limits *limits, bool failed)
 {
@@ -102,7 +109,9 @@ static void rearm(struct shard *shard, const struct plan_limits *limits, bool fa
     uint64_t more;
 
     pthread_mutex_lock(&shard->lock);
-    due = shard->counts.live_bytes / (100 - trigger) * trigger;
+    due = dead_at(shard, trigger);
+    if (shard->rotate_above == UINT64_MAX) /* not even half-way: see set_bounds() */
+        due = dead_at(shard, trigger / 2);
     more = max_u64(limits->least_bytes, shard->counts.live_bytes / (failed ? 16 : 64));
     shard->merge_above = max_u64(due, shard->counts.dead_bytes + more);
     pthread_mutex_unlock(&shard->lock);
@@ -125,17 +134,34 @@ static void put_off(struct shard *shard)
     pthread_mutex_unlock(&shard->lock);
 }
 
-/* A shard of which much is dead writes smaller segments: what is in the active one cannot be
- * merged. */
-static void set_rotation(struct shard *shard, const struct plan_limits *limits)
+/* Dead bytes above which writers wait for merging, unless it is told to be slow: from a sixth of the
+ * way from the trigger to nothing but dead records on, or where there were more to begin with, if
+ * they become more between two rounds. Under the lock. */
+static uint64_t stall_above(const struct merge_control *control, const struct shard *shard,
+                            uint64_t part)
 {
+    unsigned trigger = control->settings.trigger_percent;
+
+    if (control->settings.bytes_per_second != 0)
+        return UINT64_MAX;
+    return max_u64(max_u64(dead_at(shard, trigger + (100 - trigger) / STALL_PART),
+                           shard->counts.dead_bytes + part / 4),
+                   2 * part);
+}
+
+/* A shard half-way to the trigger writes smaller segments: what is in the active one cannot be
+ * merged. */
+static void set_bounds(const struct merge_control *control, struct shard *shard,
+                       const struct plan_limits *limits)
+{
+    uint64_t dead;
+
     pthread_mutex_lock(&shard->lock);
+    dead = shard->counts.dead_bytes;
+    shard->stall_above = stall_above(control, shard, limits->copy_bytes);
     shard->rotate_above = UINT64_MAX;
-    if (shard->counts.dead_bytes / 100 * (200 - limits->trigger_percent) >=
-            shard->counts.live_bytes / 100 * limits->trigger_percent &&
-        shard->counts.dead_bytes >= limits->least_bytes)
-        shard->rotate_above = max_u64(part_bytes(shard, shard->counts.live_bytes),
-                                      SEGMENT_HEADER_BYTES + 1);
+    if (dead >= dead_at(shard, limits->trigger_percent / 2) && dead >= limits->least_bytes)
+        shard->rotate_above = max_u64(limits->copy_bytes, SEGMENT_HEADER_BYTES + 1);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -287,7 +313,7 @@ static bool merge_some(struct merge_control *control, struct shard *shard,
     }
     if (status != CASK_OK && status != CASK_EBUSY)
         tell(shard, status);
-    set_rotation(shard, &limits);
+    set_bounds(control, shard, &limits);
     if (!more)
         rearm(shard, &limits, status != CASK_OK);
     survey_release(&survey);
@@ -334,8 +360,10 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
         return false;
     if (!is_the_hour(control)) {
         disarm(shard);
+        atomic_store(&shard->merging, false);
         return true;
     }
+    atomic_store(&shard->merging, true);
     if (!take_place(control, shard)) {
         disarm(shard);
         return false;
@@ -344,6 +372,7 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
         run_background(&background);
     else
         thread_run_nice(run_background, &background);
+    atomic_store(&shard->merging, false);
     leave_place(control);
     return false;
 }

@@ -4,10 +4,14 @@
  * them instead of the inputs, the unlinking of the inputs. Interrupted anywhere, the next open
  * finds either set listed, and removes the files of the other.
  */
+#include <time.h>
+
 #include "shard/shard.h"
 
 #define CANDIDATES 16u
 #define AT_ONCE 64u /* entries moved under the lock in one go */
+#define WAIT_NS 2000000
+#define WAITS_MAX 50u /* 100 ms */
 
 /* ---- outputs --------------------------------------------------------------------------------- */
 
@@ -305,6 +309,23 @@ int shard_give_back(struct shard *shard)
     pthread_mutex_unlock(&shard->lock);
     pthread_mutex_unlock(&shard->ahead_lock);
     return status;
+}
+
+/* No more than WAITS_MAX for each segment, whatever becomes of the merge: a disk that is full, or
+ * slow, slows writers down and stops none. */
+bool shard_wait_for_merge(struct shard *shard, unsigned *waits)
+{
+    struct timespec pause = {0, WAIT_NS};
+
+    if (*waits == WAITS_MAX || shard->counts.dead_bytes <= shard->stall_above ||
+        !atomic_load(&shard->merging) || atomic_load(&shard->failed) != CASK_OK)
+        return false;
+    shard->merge_counts.stalls += *waits == 0;
+    (*waits)++;
+    pthread_mutex_unlock(&shard->lock);
+    nanosleep(&pause, NULL);
+    pthread_mutex_lock(&shard->lock);
+    return true;
 }
 
 int shard_leave_active(struct shard *shard, enum preparing why)

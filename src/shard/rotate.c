@@ -431,6 +431,7 @@ int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
 {
     bool keep_headroom = type != RECORD_DELETE;
     unsigned waits = 0;
+    unsigned merge_waits = 0;
 
     help_sealing(shard);
     for (;;) {
@@ -443,6 +444,8 @@ int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
             status = ensure_blocks(shard, size, keep_headroom);
             if (status != CASK_EBUSY)
                 return status;
+        } else if (shard->next && keep_headroom && shard_wait_for_merge(shard, &merge_waits)) {
+            continue;
         } else if (shard->next) {
             status = shard_move_on(shard);
         } else {

@@ -323,8 +323,9 @@ static int seal_waiting(struct shard *shard, enum sealing why)
 
         pthread_mutex_lock(&shard->lock);
         segment = shard->sealing_first;
-        /* Writers come first while only a few segments wait: these are what a crash costs. */
-        if (why == SEAL_NICELY && shard->sealing_count > WAITING_MAX)
+        /* Writers come first while only a few segments wait, and no merge waits for these. */
+        if (why == SEAL_NICELY &&
+            (shard->sealing_count > WAITING_MAX || atomic_load(&shard->merging)))
             how = SEAL_NOW;
         pthread_mutex_unlock(&shard->lock);
         if (!segment)

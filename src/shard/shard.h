@@ -97,6 +97,7 @@ struct merge_counts {
     uint64_t freed_bytes;
     uint64_t done;
     uint64_t failed;
+    uint64_t stalls; /* writers that waited for a merge before they moved on */
     int last_error;
 };
 
@@ -125,6 +126,8 @@ struct shard {
     struct spill_counts spill_counts;
     uint64_t merge_above;    /* dead bytes above which to ask for a merge */
     uint64_t rotate_above;   /* length at which the active segment is left before it is full */
+    uint64_t stall_above;    /* dead bytes above which to wait for a merge before moving on */
+    _Atomic bool merging;    /* one is under way in the background, or waits for its place */
     struct segment *retired; /* unlinked, but pinned by views: newest first */
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
@@ -347,6 +350,11 @@ void shard_reap(struct shard *shard);
 
 /* Gives back blocks that were had ahead of time, where a merge finds no room. */
 CHECKED int shard_give_back(struct shard *shard);
+
+/* Waits for a moment, if writers have left merging behind and it is at work, before they move on to
+ * another segment. *waits counts for how long already; false: no more. Under the lock, which it
+ * lets go of meanwhile. */
+CHECKED bool shard_wait_for_merge(struct shard *shard, unsigned *waits);
 
 /* Leaves the active segment, if it holds any record, so that it can be sealed and merged. */
 CHECKED int shard_leave_active(struct shard *shard, enum preparing why);

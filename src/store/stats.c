@@ -74,6 +74,7 @@ static void add_counts(struct shard *shard, struct cask_stats *stats)
     stats->merge_freed_bytes += merges->freed_bytes;
     stats->merges += merges->done;
     stats->merges_failed += merges->failed;
+    stats->merge_stalls += merges->stalls;
     if (merges->last_error != CASK_OK)
         stats->merge_last_error = merges->last_error;
 }

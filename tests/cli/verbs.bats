@@ -150,7 +150,7 @@ load helpers
     done
     grep -q '"shards":4,"live_keys":2,' json
     for name in merge_debt_bytes merge_read_bytes merge_written_bytes merge_freed_bytes merges \
-        merges_failed merge_last_error write_amplification; do
+        merges_failed merge_last_error merge_stalls write_amplification; do
         caskade stat s | grep -Eq "^$name +[^ ]" || { echo "no $name"; return 1; }
         grep -Eq "[{,]\"$name\":[0-9.]+[,}]" json || { echo "no $name"; return 1; }
     done
@@ -169,7 +169,8 @@ shards = stat.pop("per_shard")
 assert all(type(value) in (int, float) for value in stat.values()), stat
 assert len(shards) == stat["shards"] == 4
 names = {"live_bytes", "dead_bytes", "merge_debt_bytes", "merge_read_bytes", "merge_written_bytes",
-         "merge_freed_bytes", "merges", "merges_failed", "merge_last_error", "write_amplification"}
+         "merge_freed_bytes", "merges", "merges_failed", "merge_last_error", "merge_stalls",
+         "write_amplification"}
 for shard in shards:
     assert set(shard) == names, shard
     assert all(type(value) in (int, float) for value in shard.values()), shard

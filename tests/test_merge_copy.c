@@ -1,0 +1,129 @@
+/* merge/copy: what merges write, in pieces larger and smaller than records; and what becomes of
+ * segments that were to be merged and were not. */
+#include "unit_merge.h"
+
+#define PIECE ((size_t)2 << 20) /* what an output is written in */
+#define KEYS 64u
+
+/* Of all sizes up to more than a piece, of which some end about where a piece does. */
+static size_t size_of_value(uint32_t key)
+{
+    switch (key % 16) {
+    case 3:
+        return PIECE + PIECE / 2;
+    case 7:
+        return PIECE - 100 + key;
+    case 11:
+        return PIECE / 3;
+    default:
+        return 40000 + key * 317;
+    }
+}
+
+static struct cask_slice value_of(uint32_t key, uint32_t version, uint8_t *buffer)
+{
+    size_t size = size_of_value(key + version);
+
+    model_value_bytes(key, version, buffer, size);
+    return slice_bytes(buffer, size);
+}
+
+/* Odd versions go to some of the keys alone. */
+static bool has_version(uint32_t key, uint32_t version)
+{
+    return version % 2 == 0 || key % 3 == 1;
+}
+
+static void put_all(struct store *store, uint32_t version, uint8_t *buffer)
+{
+    for (uint32_t key = 0; key < KEYS; key++) {
+        char text[24];
+
+        if (!has_version(key, version))
+            continue;
+        CHECK_OK(cask_put(store->db, book_key(key, text), value_of(key, version, buffer)));
+    }
+}
+
+static void check_all(struct store *store, uint32_t last_version, uint8_t *buffer)
+{
+    uint8_t *got = malloc(2 * PIECE);
+
+    assert_non_null(got);
+    for (uint32_t key = 0; key < KEYS; key++) {
+        uint32_t version = has_version(key, last_version) ? last_version : last_version - 1;
+        struct cask_slice expected = value_of(key, version, buffer);
+        char text[24];
+        size_t size;
+
+        CHECK_OK(cask_get(store->db, book_key(key, text), got, 2 * PIECE, &size));
+        CHECK(size == expected.size && memcmp(got, expected.data, size) == 0, "key %u",
+              (unsigned)key);
+    }
+    free(got);
+}
+
+static void test_records_of_all_sizes_are_copied_whole(void **state)
+{
+    uint8_t *buffer = malloc(2 * PIECE);
+
+    (void)state;
+    assert_non_null(buffer);
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = store_begin_mode(1, mode, 5 * PIECE);
+
+        for (uint32_t version = 0; version < 4; version++) {
+            put_all(store, version, buffer);
+            CHECK_OK(cask_merge(store->db, NULL, NULL));
+            check_all(store, version, buffer);
+        }
+        CHECK(stats_of(store).merge_written_bytes > 4 * PIECE, "nothing was copied");
+        CHECK_OK(cask_verify(store->db, NULL, NULL));
+        store_again(store);
+        check_all(store, 3, buffer);
+        check_no_errors(store);
+        store_end(store);
+    }
+    free(buffer);
+}
+
+static int stop_at_once(void *context, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    ++*(unsigned *)context;
+    return 1;
+}
+
+/* Segments are called sealed without a hint where a merge is about to read them. One that is
+ * stopped must not leave them so: the next open would have to read them. */
+static void test_a_merge_that_is_stopped_leaves_no_segment_without_its_hint(void **state)
+{
+    (void)state;
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = store_begin_mode(1, mode, 4096);
+        struct book book = {0};
+        unsigned calls = 0;
+
+        for (unsigned round = 0; round < 4; round++)
+            book_put_range(&book, store->db, 0, BOOK_KEYS);
+        CHECK_STATUS(cask_merge(store->db, stop_at_once, &calls), CASK_EBUSY);
+        CHECK(calls > 0, "the merge was not stopped");
+        CHECK_OK(cask_verify(store->db, NULL, NULL));
+        store_again(store);
+        CHECK(stats_of(store).hints_rebuilt == 0, "segments are without their hints");
+        book_check_range(&book, store->db, 0, BOOK_KEYS);
+        check_no_errors(store);
+        store_end(store);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_records_of_all_sizes_are_copied_whole),
+        cmocka_unit_test(test_a_merge_that_is_stopped_leaves_no_segment_without_its_hint),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
