@@ -442,7 +442,8 @@ static int open_read_only(const char *path, const struct cask_options *options,
         nanosleep(&pause, NULL);
         status = open_once(path, &holding, ret_db, &recovering);
     }
-    let_lines_go(&held, &reporter);
+    /* What was missed since it was merged away meanwhile is not missing from the store. */
+    let_lines_go(&held, status == CASK_NOTFOUND ? NULL : &reporter);
     pthread_mutex_destroy(&held.lock);
     if (status == CASK_OK)
         (*ret_db)->env.reporter = reporter;
