@@ -134,8 +134,8 @@ static void put_off(struct shard *shard)
     pthread_mutex_unlock(&shard->lock);
 }
 
-/* Dead bytes above which writers wait for merging, unless it is told to be slow: from a sixth of the
- * way from the trigger to nothing but dead records on, or where there were more to begin with, if
+/* Dead bytes above which writers wait for merging, unless it is told to be slow: from a sixth of
+ * the way from the trigger to nothing but dead records on, or where there were more before, if
  * they become more between two rounds. Under the lock. */
 static uint64_t stall_above(const struct merge_control *control, const struct shard *shard,
                             uint64_t part)
