@@ -47,9 +47,13 @@ static const struct figure figures[] = {
     FIGURE(hints_rebuilt, OF_STORE),
     FIGURE(index_runs, OF_STORE),
     FIGURE(index_filter_bytes, OF_STORE),
+    FIGURE(index_filters_reduced, OF_STORE),
+    FIGURE(index_filters_absent, OF_STORE),
     FIGURE(index_flushes, OF_STORE),
     FIGURE(index_run_merges, OF_STORE),
     FIGURE(index_written_bytes, OF_STORE),
+    FIGURE(index_filter_asks, OF_STORE),
+    FIGURE(index_filter_refusals, OF_STORE),
     FIGURE(index_block_reads, OF_STORE),
     FIGURE(index_fruitless_reads, OF_STORE),
     FIGURE(index_stalls, OF_STORE),
@@ -140,7 +144,7 @@ static void print_json(struct out *out, const struct cask_stats *stats,
 static void begin_row(struct out *out, const char *name)
 {
     out_text(out, name);
-    for (size_t column = strlen(name); column < 20; column++) {
+    for (size_t column = strlen(name); column < 24; column++) {
         out_char(out, ' ');
     }
 }

@@ -325,11 +325,15 @@ struct cask_stats {
     uint64_t hints_rebuilt;      /* hints found missing or damaged by this open */
     uint64_t index_runs;         /* files that the index has on disk */
     uint64_t index_filter_bytes; /* of index_ram_bytes, those of the runs' filters */
-    uint64_t index_flushes;      /* of a shard's index in RAM to disk, since open */
-    uint64_t index_run_merges;   /* since open */
+    uint64_t index_filters_reduced; /* of runs whose filter got less than 10 bits a key, and */
+    uint64_t index_filters_absent;  /* of runs that have none: there was no memory for more */
+    uint64_t index_flushes;         /* of a shard's index in RAM to disk, since open */
+    uint64_t index_run_merges;      /* since open */
     uint64_t index_written_bytes;   /* to runs since open */
-    uint64_t index_block_reads;     /* of runs by look-ups, since the runs there are were opened */
-    uint64_t index_fruitless_reads; /* of these, those that a filter let through for nothing */
+    uint64_t index_filter_asks;     /* of a run's filter by look-ups, since open */
+    uint64_t index_filter_refusals; /* of these, those that saved a read: the key is not there */
+    uint64_t index_block_reads;     /* of runs by look-ups, since open */
+    uint64_t index_fruitless_reads; /* look-ups in one run that read for nothing, since open */
     uint64_t index_stalls;          /* writes that had to wait for a flush, since open */
     uint64_t index_failures;        /* flushes and merges of runs that failed, since open */
     uint64_t merge_debt_bytes;      /* in segments that are due for merging */

@@ -55,13 +55,13 @@ static void test_a_tag_on_three_blocks_is_found_whole(void **state)
                                                 : 6000 + (uint32_t)i;
         summary = run_build_all(&runs, shift + 1, entries, 2500, 10);
         assert_ok(run_open_as(&runs, &summary, true, &run));
-        assert_ok(run_find(run, 5000, locations, 1200, &found));
+        assert_ok(run_find(run, 5000, locations, 1200, &found, NULL));
         assert_int_equal(found, 1000);
         for (unsigned i = 0; i < found; i++)
             assert_int_equal(locations[i], entries[300 + shift + i].location);
-        assert_ok(run_find(run, 5000, locations, 3, &found));
+        assert_ok(run_find(run, 5000, locations, 3, &found, NULL));
         assert_int_equal(found, 1000);
-        assert_ok(run_find(run, 5000, NULL, 0, &found));
+        assert_ok(run_find(run, 5000, NULL, 0, &found, NULL));
         assert_int_equal(found, 1000);
         check_absent(run, 4999);
         check_absent(run, 5001);
@@ -89,7 +89,7 @@ static void test_a_run_of_one_tag_alone_is_found_whole(void **state)
             entries[i].tag = tags[n];
         summary = run_build_all(&runs, n + 1, entries, 1500, 10);
         assert_ok(run_open_as(&runs, &summary, true, &run));
-        assert_ok(run_find(run, tags[n], NULL, 0, &found));
+        assert_ok(run_find(run, tags[n], NULL, 0, &found, NULL));
         assert_int_equal(found, 1500);
         check_absent(run, tags[n] ^ 1);
         check_absent(run, 77);
@@ -109,6 +109,7 @@ static void test_a_filter_saves_reads_and_they_are_counted(void **state)
     struct run *run;
 
     (void)state;
+    unit_counts = (struct run_counts){0};
     assert_ok(run_open_as(&runs, &summary, false, &run));
     assert_int_equal(budget_used(&runs.budget), run_memory_for(50000, filter_bytes(&run->filter)));
     for (size_t i = 0; i < 50000; i += 5) {
@@ -117,19 +118,25 @@ static void test_a_filter_saves_reads_and_they_are_counted(void **state)
         assert_true(offset % RUN_PAGE_BYTES == 0 && offset < run->bytes);
         check_find(run, entries, 50000, i);
     }
-    assert_in_range(run->block_reads, 10000, 10100);
-    assert_int_equal(run->fruitless_finds, 0);
+    assert_in_range(unit_counts.block_reads, 10000, 10100);
+    assert_int_equal(unit_counts.filter_asks, 10000);
+    assert_int_equal(unit_counts.filter_passes, 10000);
+    assert_int_equal(unit_counts.fruitless_finds, 0);
     for (uint32_t i = 0; i < 10000; i++)
         check_absent(run, entries[i].tag + 1);
-    assert_in_range(run->fruitless_finds, 20, 200);
+    assert_in_range(unit_counts.fruitless_finds, 20, 200);
+    assert_int_equal(unit_counts.filter_asks, 20000);
+    assert_int_equal(unit_counts.filter_passes, 10000 + unit_counts.fruitless_finds);
     run_close(run);
 
     assert_ok(run_open(runs.place.dir, &runs.config, 1, summary.bytes, summary.checksum, bare,
                        &runs.budget, &run));
     assert_int_equal(budget_used(&runs.budget), run_memory_for(50000, 0));
+    unit_counts = (struct run_counts){0};
     for (uint32_t i = 1; i < 10000; i++)
         check_absent(run, entries[i].tag + 1);
-    assert_int_equal(run->fruitless_finds, 9999);
+    assert_int_equal(unit_counts.fruitless_finds, 9999);
+    assert_int_equal(unit_counts.filter_asks, 0);
     run_close(run);
     free(entries);
     runs_stop(&runs);
@@ -177,7 +184,7 @@ static void check_right_or_corrupt(struct run *run, const struct keydir_entry *e
     for (size_t i = 0; i < count; i += step) {
         uint64_t locations[4];
         unsigned found;
-        int status = run_find(run, entries[i].tag, locations, 4, &found);
+        int status = run_find(run, entries[i].tag, locations, 4, &found, NULL);
 
         CHECK(status == CASK_OK || status == CASK_ECORRUPT, "%s", cask_strerror(status));
         CHECK(status != CASK_OK || (found == 1 && locations[0] == entries[i].location), "entry %zu",
@@ -185,7 +192,7 @@ static void check_right_or_corrupt(struct run *run, const struct keydir_entry *e
     }
     uint64_t location;
     unsigned found;
-    int status = run_find(run, entries[0].tag + 1, &location, 1, &found);
+    int status = run_find(run, entries[0].tag + 1, &location, 1, &found, NULL);
 
     CHECK(status == CASK_ECORRUPT || (status == CASK_OK && found == 0), "%s", "an absent tag");
 }
@@ -265,7 +272,7 @@ static void test_a_file_cut_while_open_is_an_error(void **state)
     (void)state;
     assert_ok(run_open_as(&runs, &summary, false, &run));
     assert_int_equal(truncate(path_in(runs.place.path, "1.mdb"), 8192), 0);
-    assert_int_equal(run_find(run, entries[0].tag, &location, 1, &found), CASK_ECORRUPT);
+    assert_int_equal(run_find(run, entries[0].tag, &location, 1, &found, NULL), CASK_ECORRUPT);
     assert_ok(run_cursor_open(&cursor, run, 0, 4096, &runs.budget));
     assert_int_equal(run_cursor_next(&cursor, &entry), CASK_ECORRUPT);
     assert_int_equal(run_cursor_next(&cursor, &entry), CASK_ECORRUPT);

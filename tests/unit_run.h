@@ -72,6 +72,8 @@ static inline int run_open_as(struct run_place_dir *runs, const struct run_summa
                     (struct run_open_options){.validate = validate}, &runs->budget, ret_run);
 }
 
+static _Thread_local struct run_counts unit_counts; /* of the look-ups below */
+
 /* That a look-up finds all entries from number `first` on that have its tag, and no more. */
 static inline void check_find(struct run *run, const struct keydir_entry *entries, size_t count,
                               size_t first)
@@ -84,7 +86,7 @@ static inline void check_find(struct run *run, const struct keydir_entry *entrie
         first--;
     while (first + expected < count && entries[first + expected].tag == entries[first].tag)
         expected++;
-    CHECK_OK(run_find(run, entries[first].tag, locations, 8, &found));
+    CHECK_OK(run_find(run, entries[first].tag, locations, 8, &found, &unit_counts));
     CHECK(found == expected, "entry %zu: %u found, not %u", first, found, expected);
     for (unsigned i = 0; i < expected && i < 8; i++)
         CHECK(locations[i] == entries[first + i].location, "entry %zu", first + i);
@@ -96,7 +98,7 @@ static inline void check_absent(struct run *run, uint32_t tag)
     uint64_t location;
     unsigned found;
 
-    CHECK_OK(run_find(run, tag, &location, 1, &found));
+    CHECK_OK(run_find(run, tag, &location, 1, &found, &unit_counts));
     CHECK(found == 0, "tag %u is found", tag);
 }
 

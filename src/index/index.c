@@ -56,7 +56,8 @@ struct run_list *index_set_runs(struct index *index, struct run_list *runs)
 }
 
 int index_find_lower(const struct index_lower *lower, unsigned tier, uint32_t tag,
-                     uint64_t *ret_locations, unsigned room, unsigned *ret_found)
+                     uint64_t *ret_locations, unsigned room, unsigned *ret_found,
+                     struct run_counts *counts)
 {
     if (tier == 0) {
         *ret_found = lower->flushing ? keydir_find(lower->flushing, tag, ret_locations, room) : 0;
@@ -64,7 +65,44 @@ int index_find_lower(const struct index_lower *lower, unsigned tier, uint32_t ta
     }
     if (!lower->runs || tier > lower->runs->count)
         return CASK_NOTFOUND;
-    return run_find(lower->runs->runs[tier - 1], tag, ret_locations, room, ret_found);
+    return run_find(lower->runs->runs[tier - 1], tag, ret_locations, room, ret_found, counts);
+}
+
+/* Most look-ups have nothing to add to most of them. */
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    if (n > 0)
+        atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static uint64_t sum(uint64_t before, const _Atomic uint64_t *counter)
+{
+    return before + atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void index_count(struct index *index, unsigned thread, const struct run_counts *counts)
+{
+    struct index_counter *counter = &index->counters[thread % INDEX_COUNTERS];
+
+    add(&counter->filter_asks, counts->filter_asks);
+    add(&counter->filter_passes, counts->filter_passes);
+    add(&counter->block_reads, counts->block_reads);
+    add(&counter->fruitless_finds, counts->fruitless_finds);
+}
+
+struct run_counts index_counts(const struct index *index)
+{
+    struct run_counts counts = {0};
+
+    for (unsigned i = 0; i < INDEX_COUNTERS; i++) {
+        const struct index_counter *counter = &index->counters[i];
+
+        counts.filter_asks = sum(counts.filter_asks, &counter->filter_asks);
+        counts.filter_passes = sum(counts.filter_passes, &counter->filter_passes);
+        counts.block_reads = sum(counts.block_reads, &counter->block_reads);
+        counts.fruitless_finds = sum(counts.fruitless_finds, &counter->fruitless_finds);
+    }
+    return counts;
 }
 
 uint64_t index_entries(const struct index *index)

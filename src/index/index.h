@@ -26,10 +26,21 @@
 #define INDEX_LOCATION_MASK (((uint64_t)1 << INDEX_STAGE_TAG_SHIFT) - 1)
 #define INDEX_RUNS_MAX 64u
 
+#define INDEX_COUNTERS 16u /* power of two: as many threads count without meeting */
+
 /* Newest first. Replaced as a whole. */
 struct run_list {
     uint32_t count;
     struct run *runs[INDEX_RUNS_MAX];
+};
+
+/* What look-ups in runs have cost since open, as struct run_counts; one of several, so that readers
+ * do not take the line from each other. */
+struct index_counter {
+    _Alignas(64) _Atomic uint64_t filter_asks;
+    _Atomic uint64_t filter_passes;
+    _Atomic uint64_t block_reads;
+    _Atomic uint64_t fruitless_finds;
 };
 
 struct index {
@@ -46,6 +57,7 @@ struct index {
     _Alignas(64) _Atomic uint32_t staged;
     _Atomic uint64_t stage[INDEX_STAGE]; /* 16 bits of tag, 48 of location */
     uint32_t stage_tags[INDEX_STAGE];    /* the writer's own */
+    struct index_counter counters[INDEX_COUNTERS];
 };
 
 CHECKED int index_init(struct index *index, size_t reserve_bytes, struct budget *budget,
@@ -91,9 +103,17 @@ static inline bool index_has_lower(const struct index *index)
 }
 
 /* Candidates of tier 0 (flushing), 1, 2, ... (runs), newest first: locations as keydir_find().
- * CASK_NOTFOUND when there is no such tier; CASK_ECORRUPT, CASK_EIO of a run. */
+ * CASK_NOTFOUND when there is no such tier; CASK_ECORRUPT, CASK_EIO of a run. Adds to *counts,
+ * which may be NULL. */
 CHECKED int index_find_lower(const struct index_lower *lower, unsigned tier, uint32_t tag,
-                             uint64_t *ret_locations, unsigned room, unsigned *ret_found);
+                             uint64_t *ret_locations, unsigned room, unsigned *ret_found,
+                             struct run_counts *counts);
+
+/* Counts what a look-up has cost. Any thread may, with any number: the same one each time. */
+void index_count(struct index *index, unsigned thread, const struct run_counts *counts);
+
+/* All that was counted. */
+struct run_counts index_counts(const struct index *index);
 
 /* Entries of all tiers, those that are shadowed included. */
 uint64_t index_entries(const struct index *index);

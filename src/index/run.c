@@ -156,13 +156,8 @@ void run_close(struct run *run)
     free(run);
 }
 
-static void count_one(_Atomic uint64_t *counter)
-{
-    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
-
 /* Adds what one block has of a tag to what was found so far. */
-static int find_in_block(struct run *run, uint64_t number, uint32_t tag, uint64_t *locations,
+static int find_in_block(const struct run *run, uint64_t number, uint32_t tag, uint64_t *locations,
                          unsigned room, unsigned *found)
 {
     _Alignas(64) uint8_t page[RUN_PAGE_BYTES];
@@ -170,7 +165,6 @@ static int find_in_block(struct run *run, uint64_t number, uint32_t tag, uint64_
     int status = io_read(run->file, (uint64_t)run_fence_page(run->fence, number) * RUN_PAGE_BYTES,
                          page, sizeof page, NULL);
 
-    count_one(&run->block_reads);
     if (status == CASK_OK)
         status = run_block_decode(page + RUN_PAGE_HEADER_BYTES, RUN_BLOCK_BYTES,
                                   run->place + number, &block);
@@ -191,28 +185,36 @@ static bool may_hold(const struct run *run, uint32_t tag)
            tag >= run_fence_tag(run->fence, 0);
 }
 
-int run_find(struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
-             unsigned *ret_found)
+int run_find(const struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
+             unsigned *ret_found, struct run_counts *counts)
 {
+    bool filtered = run->filter.blocks > 0;
+    bool passes = may_hold(run, tag);
     unsigned found = 0;
+    uint64_t first;
     uint64_t block;
     int status;
 
-    if (!may_hold(run, tag)) {
+    if (counts) {
+        counts->filter_asks += filtered;
+        counts->filter_passes += filtered && passes;
+    }
+    if (!passes) {
         *ret_found = 0;
         return CASK_OK;
     }
-    block = run_first_block(run, tag);
+    block = first = run_first_block(run, tag);
     do {
         status = find_in_block(run, block, tag, ret_locations, room, &found);
         block++;
     } while (status == CASK_OK && block < run->blocks && run_fence_tag(run->fence, block) == tag);
-    if (status != CASK_OK)
-        return status;
-    if (found == 0)
-        count_one(&run->fruitless_finds);
-    *ret_found = found;
-    return CASK_OK;
+    if (counts) {
+        counts->block_reads += block - first;
+        counts->fruitless_finds += status == CASK_OK && found == 0;
+    }
+    if (status == CASK_OK)
+        *ret_found = found;
+    return status;
 }
 
 bool run_will_read(const struct run *run, uint32_t tag, uint64_t *ret_offset)

@@ -14,8 +14,6 @@
 #ifndef CASKADE_RUN_H
 #define CASKADE_RUN_H
 
-#include <stdatomic.h>
-
 #include "index/filter.h"
 #include "index/run_buffer.h"
 #include "index/run_format.h"
@@ -34,10 +32,15 @@ struct run {
     struct run_footer footer;
     struct run_buffer fence_buffer;
     struct budget *budget;
-    /* Touched only by look-ups that read from the file, so they cost nothing beside that. What the
-     * filter turned away is the rest of the caller's look-ups. */
-    _Alignas(64) _Atomic uint64_t block_reads;
-    _Atomic uint64_t fruitless_finds; /* the filter let them through, and nothing was there */
+};
+
+/* What look-ups have cost. Kept by the caller: a run is shared by all readers, and a count in it
+ * would be a line that they take from each other. */
+struct run_counts {
+    uint64_t filter_asks;   /* of runs that have a filter */
+    uint64_t filter_passes; /* of these, those that it let through */
+    uint64_t block_reads;
+    uint64_t fruitless_finds; /* blocks were read, and nothing was there */
 };
 
 struct run_open_options {
@@ -56,9 +59,10 @@ void run_close(struct run *run); /* NULL is fine */
 CHECKED int run_validate(const struct run *run);
 
 /* Copies up to room locations with this tag, in the order they were built in; *ret_found tells how
- * many there are (more than room: look again with more). CASK_ECORRUPT, CASK_EIO. */
-CHECKED int run_find(struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
-                     unsigned *ret_found);
+ * many there are (more than room: look again with more). Adds to *counts, which may be NULL.
+ * CASK_ECORRUPT, CASK_EIO. */
+CHECKED int run_find(const struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
+                     unsigned *ret_found, struct run_counts *counts);
 
 /* Brings into the cache what run_find() looks at first. */
 static inline void run_prefetch(const struct run *run, uint32_t tag)

@@ -71,7 +71,7 @@ static int find_in_run(struct sweep *sweep, uint32_t i, uint32_t tag, uint64_t *
     }
     if (status != CASK_OK || run->ended || run->head.tag > tag)
         return status;
-    return run_find(sweep->lower.runs->runs[i], tag, ret_locations, room, ret_found);
+    return run_find(sweep->lower.runs->runs[i], tag, ret_locations, room, ret_found, NULL);
 }
 
 static bool has(const uint64_t *locations, unsigned found, uint64_t location)

@@ -166,7 +166,7 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
         uint64_t locations[CANDIDATES];
         unsigned found;
 
-        status = index_find_lower(&lower, tier, entry->tag, locations, CANDIDATES, &found);
+        status = index_find_lower(&lower, tier, entry->tag, locations, CANDIDATES, &found, NULL);
         if (status != CASK_OK)
             return status;
         status = look_in_run(shard, entry, fresh, locations, found);

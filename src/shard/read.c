@@ -95,18 +95,14 @@ static int prove(struct shard *shard, struct candidates *candidates, struct cask
 
 /* In the tiers below the keydir, newest first: the first one that has the key has its newest
  * record. */
-static int find_below(struct shard *shard, uint32_t tag, struct cask_slice key,
-                      struct record_buffer *buffer, struct candidates *candidates,
-                      struct found *ret_found)
+static int find_in_tiers(struct shard *shard, const struct index_lower *lower, uint32_t tag,
+                         struct cask_slice key, struct record_buffer *buffer,
+                         struct candidates *candidates, struct found *ret_found,
+                         struct run_counts *counts)
 {
-    struct index_lower lower = index_lower(&shard->index);
-
-    candidates->unreadable = 0;
-    if (!lower.flushing && !lower.runs)
-        return CASK_NOTFOUND;
     for (unsigned tier = 0;; tier++) {
-        int status = index_find_lower(&lower, tier, tag, candidates->locations, CANDIDATES,
-                                      &candidates->count);
+        int status = index_find_lower(lower, tier, tag, candidates->locations, CANDIDATES,
+                                      &candidates->count, counts);
 
         if (status == CASK_ECORRUPT)
             shard_distrust_runs(shard);
@@ -121,6 +117,22 @@ static int find_below(struct shard *shard, uint32_t tag, struct cask_slice key,
         if (status != CASK_NOTFOUND)
             return status;
     }
+}
+
+static int find_below(struct shard *shard, uint32_t tag, struct cask_slice key,
+                      struct record_buffer *buffer, struct candidates *candidates,
+                      struct found *ret_found)
+{
+    struct index_lower lower = index_lower(&shard->index);
+    struct run_counts counts = {0};
+    int status;
+
+    candidates->unreadable = 0;
+    if (!lower.flushing && !lower.runs)
+        return CASK_NOTFOUND;
+    status = find_in_tiers(shard, &lower, tag, key, buffer, candidates, ret_found, &counts);
+    index_count(&shard->index, epoch_stripe_plus_one, &counts);
+    return status;
 }
 
 /* The filters of the runs, whose misses overlap with the keydir's. */
@@ -215,7 +227,7 @@ static unsigned first_candidate(const struct shard *shard, uint32_t tag, uint64_
 
     lower = index_lower(&shard->index);
     for (unsigned tier = 0; found == 0; tier++)
-        if (index_find_lower(&lower, tier, tag, ret_location, 1, &found) != CASK_OK)
+        if (index_find_lower(&lower, tier, tag, ret_location, 1, &found, NULL) != CASK_OK)
             return 0;
     return found;
 }

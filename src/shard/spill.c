@@ -17,7 +17,6 @@
 #define ENTRIES_AT_ONCE 2048u
 #define SMALL_FLUSH 8192u /* entries: what fills the budget are the runs then */
 #define RUNS_LEFT_MAX 16u
-#define FILTER_BITS 10u
 #define LOADED_RUNS_MAX 16u
 #define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
 #define LOADED_RUN_BYTES 8192u
@@ -184,7 +183,7 @@ static unsigned filter_bits_for(struct shard_env *env, uint64_t count, uint64_t 
 {
     uint64_t most = (env->budget.limit_bytes - env->budget.reserve_bytes) / 2;
     uint64_t there = filters_of(env);
-    unsigned bits = FILTER_BITS;
+    unsigned bits = SPILL_FILTER_BITS;
 
     there -= min_u64(there, replaced_bytes);
     while (bits > 0 && there + filter_bytes_for(count, bits) > most)

@@ -6,6 +6,7 @@
 #include "shard/shard.h"
 
 #define SPILL_DIR "index"
+#define SPILL_FILTER_BITS 10u /* an entry, where the budget has room for as many */
 #define SPILL_ALWAYS_VALIDATED ((uint64_t)16 << 20) /* runs up to here, at every open */
 
 struct run_config spill_run_config(const struct shard *shard);

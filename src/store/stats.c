@@ -1,5 +1,7 @@
 #include "store/stats.h"
 
+#include "shard/spill.h"
+
 #include <stdlib.h>
 
 /* Bytes on disk of every file in a directory that can be opened; one that goes away meanwhile, or
@@ -25,9 +27,24 @@ static uint64_t disk_bytes_of(struct io_dir *dir)
     return sum;
 }
 
+static void add_run(const struct run *run, struct cask_stats *stats)
+{
+    uint64_t filter = filter_bytes(&run->filter);
+
+    stats->index_runs++;
+    stats->index_spilled_keys += run->count;
+    stats->index_disk_bytes += run->bytes;
+    stats->index_filter_bytes += filter;
+    if (filter == 0)
+        stats->index_filters_absent += run->count > 0;
+    else if (filter < filter_bytes_for(run->count, SPILL_FILTER_BITS))
+        stats->index_filters_reduced++;
+}
+
 /* Keys of which several tiers have an entry count several times, until runs are merged. */
 static void add_index(const struct index *index, struct cask_stats *stats)
 {
+    struct run_counts counts = index_counts(index);
     struct index_lower lower = index_lower(index);
     uint64_t entries = index_entries(index);
     uint64_t tombstones = index->tombstones + index->lower_tombstones;
@@ -36,17 +53,13 @@ static void add_index(const struct index *index, struct cask_stats *stats)
     stats->index_ram_keys += keydir_count(index_keydir(index));
     if (lower.flushing)
         stats->index_ram_keys += keydir_count(lower.flushing);
-    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++) {
-        const struct run *run = lower.runs->runs[i];
-
-        stats->index_runs++;
-        stats->index_spilled_keys += run->count;
-        stats->index_disk_bytes += run->bytes;
-        stats->index_filter_bytes += filter_bytes(&run->filter);
-        stats->index_block_reads += atomic_load_explicit(&run->block_reads, memory_order_relaxed);
-        stats->index_fruitless_reads += atomic_load_explicit(&run->fruitless_finds,
-                                                             memory_order_relaxed);
-    }
+    for (uint32_t i = 0; lower.runs && i < lower.runs->count; i++)
+        add_run(lower.runs->runs[i], stats);
+    stats->index_filter_asks += counts.filter_asks;
+    stats->index_filter_refusals += counts.filter_asks -
+                                    min_u64(counts.filter_passes, counts.filter_asks);
+    stats->index_block_reads += counts.block_reads;
+    stats->index_fruitless_reads += counts.fruitless_finds;
 }
 
 static void add_counts(struct shard *shard, struct cask_stats *stats)

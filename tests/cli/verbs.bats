@@ -148,6 +148,11 @@ load helpers
         index_ram_bytes index_spilled_keys index_disk_bytes; do
         grep -Eq "[{,]\"$name\":[0-9]+[,}]" json || { echo "no $name"; return 1; }
     done
+    for name in runs filter_bytes filters_reduced filters_absent flushes run_merges written_bytes \
+        filter_asks filter_refusals block_reads fruitless_reads stalls failures; do
+        caskade stat s | grep -Eq "^index_$name +[0-9]+$" || { echo "no index_$name"; return 1; }
+        grep -Eq "[{,]\"index_$name\":[0-9]+[,}]" json || { echo "no index_$name"; return 1; }
+    done
     grep -q '"shards":4,"live_keys":2,' json
     for name in merge_debt_bytes merge_read_bytes merge_written_bytes merge_freed_bytes merges \
         merges_failed merge_last_error merge_stalls write_amplification; do

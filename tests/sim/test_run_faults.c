@@ -54,7 +54,7 @@ static int read_run(struct io_dir *dir, struct budget *budget, const struct run_
         uint64_t locations[2];
         unsigned found;
 
-        status = run_find(run, tag_of(i), locations, 2, &found);
+        status = run_find(run, tag_of(i), locations, 2, &found, NULL);
         if (status == CASK_OK) {
             assert_int_equal(found, 2);
             assert_int_equal(locations[0], i + 1);
