@@ -93,6 +93,30 @@ static void test_runs_merged_while_loading_keep_tombstones(void **state)
     rig_stop(rig);
 }
 
+/* What the open did not load in parts goes to disk at its end; where that gets no buffers it says
+ * so, and does not wait for itself. */
+static void test_the_end_of_an_open_gets_no_buffers(void **state)
+{
+    struct rig *rig = start(unit_modes[0]);
+    struct budget *budget = &rig->env.budget;
+    uint64_t left;
+
+    (void)state;
+    put_keys(rig, 0, 300);
+    assert_ok(spill_flush(only(rig), true));
+    put_keys(rig, 300, 600);
+    left = budget->limit_bytes - budget_used(budget);
+    assert_true(budget_take(budget, left));
+    assert_int_equal(spill_settle(only(rig)), CASK_ENOMEM);
+    budget_give(budget, left);
+    assert_ok(spill_settle(only(rig)));
+    assert_keys(rig, 0, 600);
+    rig_crash(rig);
+    assert_int_equal(only(rig)->counts.recovered_records, 0);
+    assert_keys(rig, 0, 600);
+    rig_stop(rig);
+}
+
 /* ---- what is read ---------------------------------------------------------------------------- */
 
 static void flush_index(struct rig *rig)
@@ -301,6 +325,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_open_may_flush_any_number_of_times),
         cmocka_unit_test(test_runs_merged_while_loading_keep_tombstones),
+        cmocka_unit_test(test_the_end_of_an_open_gets_no_buffers),
         cmocka_unit_test(test_after_a_kill_only_what_the_runs_do_not_cover_is_read),
         cmocka_unit_test(test_a_covered_seal_is_still_one),
         cmocka_unit_test(test_a_missing_hint_of_a_covered_segment_is_made),

@@ -1,6 +1,7 @@
 /* shard/spill and relief: what a flush puts into a run, and when there is one. */
 #include "unit_shard.h"
 
+#include "base/thread.h"
 #include "shard/spill.h"
 
 /* ---- the order of a run ---------------------------------------------------------------------- */
@@ -187,6 +188,80 @@ static void test_runs_of_large_flushes_are_left_to_the_worker(void **state)
     rig_stop(rig);
 }
 
+static void *merge_runs(void *argument)
+{
+    struct shard *shard = argument;
+
+    CHECK_OK(spill_flush(shard, true));
+    return NULL;
+}
+
+/* Who builds alone, because there was no room for buffers beside others, has the room of those who
+ * merge too. */
+static void test_merges_of_runs_wait_for_who_builds_alone(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+    pthread_t thread;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        put_keys(rig, i * 100, i * 100 + 100);
+        assert_ok(spill_flush(only(rig), false));
+    }
+    pthread_rwlock_wrlock(&rig->env.building);
+    assert_ok(thread_start(&thread, merge_runs, only(rig)));
+    pause_us(100000);
+    assert_int_equal(atomic_load(&only(rig)->index.runs)->count, 2);
+    pthread_rwlock_unlock(&rig->env.building);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&only(rig)->index.runs)->count, 1);
+    assert_keys(rig, 0, 200);
+    rig_stop(rig);
+}
+
+struct other {
+    struct shard_env *env;
+    _Atomic bool has_buffers;
+};
+
+static void *build_for_a_while(void *argument)
+{
+    struct other *other = argument;
+    struct budget *budget = &other->env->budget;
+    uint64_t taken = budget->limit_bytes - budget_used(budget) - 65536;
+
+    pthread_rwlock_rdlock(&other->env->building);
+    CHECK(budget_take(budget, taken), "there is less room than there was");
+    atomic_store(&other->has_buffers, true);
+    pause_us(100000);
+    budget_give(budget, taken);
+    pthread_rwlock_unlock(&other->env->building);
+    return NULL;
+}
+
+/* Buffers that another shard has for a while are no reason to fail. */
+static void test_merges_of_runs_wait_for_buffers(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+    struct other other = {.env = &rig->env};
+    pthread_t thread;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        put_keys(rig, i * 100, i * 100 + 100);
+        assert_ok(spill_flush(only(rig), false));
+    }
+    assert_ok(thread_start(&thread, build_for_a_while, &other));
+    while (!atomic_load(&other.has_buffers))
+        pause_us(1000);
+    assert_ok(spill_flush(only(rig), true));
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&only(rig)->index.runs)->count, 1);
+    assert_int_equal(only(rig)->spill_counts.failed, 0);
+    assert_keys(rig, 0, 200);
+    rig_stop(rig);
+}
+
 static void test_with_nothing_to_move_a_writer_may_try_again(void **state)
 {
     struct rig *rig = rig_that_spills(2);
@@ -207,6 +282,8 @@ int main(void)
         cmocka_unit_test(test_a_writer_that_waits_flushes_a_large_keydir_that_is_free),
         cmocka_unit_test(test_runs_of_small_flushes_are_merged_by_the_writer),
         cmocka_unit_test(test_runs_of_large_flushes_are_left_to_the_worker),
+        cmocka_unit_test(test_merges_of_runs_wait_for_who_builds_alone),
+        cmocka_unit_test(test_merges_of_runs_wait_for_buffers),
         cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
     };
 

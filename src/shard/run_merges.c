@@ -7,7 +7,8 @@
 #define FAN_IN 4u
 #define BUFFER_PART 64u /* of the budget, for one buffer at most */
 #define RUNS_WANTED_MAX 12u
-#define GROUP_MAX 64u /* entries of one tag whose keys are compared; what is beyond stays */
+#define ALONE_MAX 1000000u /* entries merged while no other shard moves anything to disk */
+#define GROUP_MAX 64u      /* entries of one tag whose keys are compared; what is beyond stays */
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
@@ -217,6 +218,15 @@ static int step_all(struct run_merge *merge, struct run_build *build)
     return status == CASK_NOTFOUND ? CASK_OK : status;
 }
 
+static uint64_t entries_of(struct run *const *runs, uint32_t count)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        sum += runs[i]->count;
+    return sum;
+}
+
 static int build_merged(struct resolver *resolver, struct run *const *runs, uint32_t count,
                         struct run **ret_run)
 {
@@ -231,18 +241,15 @@ static int build_merged(struct resolver *resolver, struct run *const *runs, uint
     struct run_summary summary;
     struct run_build *build = NULL;
     struct run_merge merge;
-    uint64_t expected = 0;
     uint64_t filters = 0;
     int status;
 
-    for (uint32_t i = 0; i < count; i++) {
-        expected += runs[i]->count;
+    for (uint32_t i = 0; i < count; i++)
         filters += filter_bytes(&runs[i]->filter);
-    }
     status = run_merge_open(&merge, runs, count, options, &shard->env->budget);
     if (status != CASK_OK)
         return status;
-    status = spill_begin_run(shard, expected, filters, &build);
+    status = spill_begin_run(shard, entries_of(runs, count), filters, &build);
     if (status == CASK_OK) {
         status = step_all(&merge, build);
         if (status == CASK_OK)
@@ -287,6 +294,27 @@ static void retire(struct shard *shard, struct run_list *old, uint32_t first, ui
     }
 }
 
+/* As flushes do, which wait for these buffers too; an open has seen to that already. With others
+ * waiting only if it is done soon. */
+static int build_beside_others(struct resolver *resolver, struct run *const *runs, uint32_t count,
+                               struct run **ret_run)
+{
+    struct shard_env *env = resolver->shard->env;
+    int status;
+
+    pthread_rwlock_rdlock(&env->building);
+    status = build_merged(resolver, runs, count, ret_run);
+    pthread_rwlock_unlock(&env->building);
+    if (status != CASK_ENOMEM || entries_of(runs, count) > ALONE_MAX)
+        return status;
+    resolver->dead_count = 0;
+    resolver->tombstones = 0;
+    pthread_rwlock_wrlock(&env->building);
+    status = build_merged(resolver, runs, count, ret_run);
+    pthread_rwlock_unlock(&env->building);
+    return status;
+}
+
 /* While the shard is being opened an older entry may still come: no tombstone goes. */
 static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool every_tag,
                       bool loading)
@@ -297,7 +325,8 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
     struct tombstones before;
     struct run_list *list;
     struct run *run = NULL;
-    int status = build_merged(&resolver, old->runs + first, count, &run);
+    int status = loading ? build_merged(&resolver, old->runs + first, count, &run)
+                         : build_beside_others(&resolver, old->runs + first, count, &run);
 
     if (status != CASK_OK) {
         free(resolver.dead);

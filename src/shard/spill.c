@@ -441,8 +441,8 @@ static int install_flush(struct shard *shard, struct run *run, bool loading)
     return status;
 }
 
-/* Several shards may build at once, each with buffers from the budget. One that gets none waits for
- * the others to be done. */
+/* Several shards may build or merge runs at once, each with buffers from the budget. One that gets
+ * none waits for the others to be done: so it must not hold `building` itself. */
 static int build_beside_others(struct shard *shard, struct run **ret_run)
 {
     const struct keydir *flushing = atomic_load(&shard->index.flushing);
@@ -563,30 +563,30 @@ static uint32_t loaded_runs_max(const struct shard_env *env)
     return (uint32_t)min_u64(max_u64(most, 1), LOADED_RUNS_MAX);
 }
 
-static int flush_and_merge(struct shard *shard, bool loading)
+static int flush_and_merge_loaded(struct shard *shard)
 {
-    int status = flush(shard, loading);
+    int status = flush(shard, true);
 
-    if (status == CASK_OK && loading)
+    if (status == CASK_OK)
         status = spill_merge_loaded(shard, loaded_runs_max(shard->env));
     return status == CASK_ENOSPC && !atomic_load(&shard->index.flushing) ? CASK_OK : status;
 }
 
 /* Shards load at once, and each takes buffers for what it moves to disk. One that gets none tries
  * again with all others waiting: then the whole reserve is its own. */
-static int flush_loading(struct shard *shard, bool loading)
+static int flush_loading(struct shard *shard)
 {
     int status;
 
     pthread_rwlock_rdlock(&shard->env->building);
-    status = flush_and_merge(shard, loading);
+    status = flush_and_merge_loaded(shard);
     pthread_rwlock_unlock(&shard->env->building);
     if (status != CASK_ENOMEM)
         return status;
     pthread_rwlock_wrlock(&shard->env->building);
-    status = loading ? spill_merge_loaded(shard, 1) : CASK_OK;
+    status = spill_merge_loaded(shard, 1);
     if (status == CASK_OK || status == CASK_ENOMEM)
-        status = flush_and_merge(shard, loading);
+        status = flush_and_merge_loaded(shard);
     pthread_rwlock_unlock(&shard->env->building);
     return status == CASK_NOTFOUND ? CASK_OK : status; /* it was but the merge that failed */
 }
@@ -617,7 +617,7 @@ int spill_flush_for_writer(struct shard *shard)
 
 int spill_while_loading(struct shard *shard)
 {
-    int status = shard->env->spills ? flush_loading(shard, true) : CASK_ENOMEM;
+    int status = shard->env->spills ? flush_loading(shard) : CASK_ENOMEM;
 
     shard->has_unlisted_runs |= status == CASK_OK;
     return status == CASK_NOTFOUND ? CASK_ENOMEM : status;
@@ -639,7 +639,7 @@ int spill_settle(struct shard *shard)
     int status;
 
     pthread_mutex_lock(&shard->merge_lock);
-    status = index_has_lower(&shard->index) ? flush_loading(shard, false) : CASK_NOTFOUND;
+    status = index_has_lower(&shard->index) ? flush(shard, false) : CASK_NOTFOUND;
     if (status == CASK_NOTFOUND) {
         pthread_mutex_lock(&shard->manifest_lock);
         if (index_has_lower(&shard->index)) {
