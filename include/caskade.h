@@ -285,8 +285,8 @@ CASK_API CASK_CHECKED int cask_iter_create(struct cask_db *db, struct cask_iter 
 
 /* The next entry; its slices are valid until the next call on this iterator. Returns CASK_OK,
  * CASK_NOTFOUND at the end, or CASK_EIO, CASK_ECORRUPT or CASK_ENOMEM for an entry that could not
- * be read: the iterator then stands behind that entry and may go on. CASK_ENOMEM may come again for
- * as long as memory is short. */
+ * be read, or for the few hundred that share a page of the index that could not: the iterator then
+ * stands behind them and may go on. CASK_ENOMEM may come again for as long as memory is short. */
 CASK_API CASK_CHECKED int cask_iter_next(struct cask_iter *iter, struct cask_entry *ret_entry);
 
 /* Releases the iterator; NULL is fine. */

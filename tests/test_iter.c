@@ -229,6 +229,45 @@ static void test_a_damaged_entry_is_an_error_and_not_the_end(void **state)
     }
 }
 
+/* Nor is a page of the index: what it has is passed over, once, and all else is there. */
+static void test_a_damaged_page_of_the_index_is_no_end_either(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct store *store = store_begin_mode(1, m, 1 << 20);
+        uint8_t *counts = calloc(1, 20000);
+        struct cask_iter *iter;
+        struct cask_entry entry;
+        unsigned good = 0;
+        unsigned bad = 0;
+        int status;
+
+        assert_non_null(counts);
+        put_numbers(store, 0, 20000);
+        assert_ok(cask_flush_index(store->db));
+        patch_file(shard_path(store->path, 0, "index/1.mdb"), (uint64_t)20 * 4096 + 2000, "????",
+                   4);
+        iter = iter_of(store);
+        while ((status = cask_iter_next(iter, &entry)) != CASK_NOTFOUND) {
+            good += status == CASK_OK;
+            bad += status == CASK_ECORRUPT;
+            assert_true(good + bad <= 20000);
+            if (status == CASK_OK)
+                assert_int_equal(counts[number_of(&entry)]++, 0);
+        }
+        assert_in_range(bad, 1, 4);
+        assert_in_range(good, 20000 - 4 * 512, 20000 - 407);
+        cask_iter_destroy(iter);
+        free(counts);
+        store_again(store); /* the run is made anew */
+        counts = calloc(1, 20000);
+        assert_non_null(counts);
+        assert_int_equal(count_numbers(store, counts, 20000), 20000);
+        free(counts);
+        store_end(store);
+    }
+}
+
 static void test_slices_are_valid_until_the_next_step(void **state)
 {
     (void)state;
@@ -280,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_keys_that_stay_come_once_while_others_come_and_go),
         cmocka_unit_test(test_iterators_do_not_disturb_each_other),
         cmocka_unit_test(test_a_damaged_entry_is_an_error_and_not_the_end),
+        cmocka_unit_test(test_a_damaged_page_of_the_index_is_no_end_either),
         cmocka_unit_test(test_slices_are_valid_until_the_next_step),
         cmocka_unit_test(test_an_index_that_is_partly_on_disk_can_be_walked),
     };

@@ -27,6 +27,14 @@ void run_cursor_close(struct run_cursor *cursor);
 /* CASK_NOTFOUND at the end. CASK_ECORRUPT, CASK_EIO: the same again if called again. */
 CHECKED int run_cursor_next(struct run_cursor *cursor, struct keydir_entry *ret_entry);
 
+/* Whether an entry with a tag below this may come next; false tells it without reading. */
+static inline bool run_cursor_may_have(const struct run_cursor *cursor, uint64_t below)
+{
+    return cursor->entry < cursor->block.count ||
+           (cursor->next < cursor->run->blocks &&
+            run_fence_tag(cursor->run->fence, cursor->next) < below);
+}
+
 /* Goes forward to the first entry with a tag of at least this; never back. What lies between is not
  * read. */
 CHECKED int run_cursor_seek(struct run_cursor *cursor, uint32_t tag);

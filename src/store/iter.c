@@ -5,6 +5,7 @@
 #include "index/run_cursor.h"
 
 #define ROOM 512u
+#define RELIEF_TRIES 64u
 #define RUN_READ_BYTES ((size_t)16 << 10)
 
 static int make_room(struct cask_iter *iter, size_t room)
@@ -106,18 +107,22 @@ static int fetch_keydir(struct cask_iter *iter, const struct shard *shard,
     return status;
 }
 
+/* The buffer is the caller's and gone in a moment: the index's budget, which may be used up, is not
+ * asked for it. */
 static int fetch_run(struct cask_iter *iter, struct shard *shard, struct run *run, uint64_t limit)
 {
+    struct budget own = {.limit_bytes = RUN_READ_BYTES};
     struct run_cursor cursor;
     struct keydir_entry entry;
-    int status = run_cursor_open(&cursor, run, (uint32_t)iter->from, RUN_READ_BYTES,
-                                 &shard->env->budget);
+    int status = run_cursor_open(&cursor, run, (uint32_t)iter->from, RUN_READ_BYTES, &own);
 
     if (status != CASK_OK)
         return status;
-    while ((status = run_cursor_next(&cursor, &entry)) == CASK_OK && entry.tag < limit) {
-        status = add_entry(iter, shard, &entry);
-        if (status != CASK_OK)
+    while (status == CASK_OK && run_cursor_may_have(&cursor, limit)) {
+        status = run_cursor_next(&cursor, &entry);
+        if (status == CASK_OK && entry.tag < limit)
+            status = add_entry(iter, shard, &entry);
+        else if (status == CASK_OK)
             break;
     }
     run_cursor_close(&cursor);
@@ -209,6 +214,9 @@ static int fetch_tiers(struct cask_iter *iter, struct shard *shard)
         status = fetch_keydir(iter, shard, lower.flushing, &limit);
     for (uint32_t i = 0; status == CASK_OK && lower.runs && i < lower.runs->count; i++)
         status = fetch_run(iter, shard, lower.runs->runs[i], limit);
+    if (status == CASK_ECORRUPT || status == CASK_EIO)
+        iter->from =
+            limit; /* what a page that cannot be read shadows is not known: all of it goes */
     if (status != CASK_OK)
         return status;
     if (lower.flushing || lower.runs || doubles) {
@@ -220,10 +228,25 @@ static int fetch_tiers(struct cask_iter *iter, struct shard *shard)
     return CASK_OK;
 }
 
+/* What is staged has to find room first, as for a put. */
+static int fetch_guarded(struct cask_iter *iter, struct shard *shard)
+{
+    for (unsigned tries = 0;; tries++) {
+        struct epoch_guard guard = epoch_enter(&iter->db->env.epoch);
+        int status = fetch_tiers(iter, shard);
+
+        epoch_leave(guard);
+        if (status == CASK_OK)
+            return CASK_OK;
+        unpin_all(iter);
+        if (status != CASK_ENOMEM || tries == RELIEF_TRIES || spill_relieve(shard->env) != CASK_OK)
+            return status;
+    }
+}
+
 static int fetch(struct cask_iter *iter)
 {
     struct shard *shard = &iter->db->shards[iter->shard];
-    struct epoch_guard guard;
     int status;
 
     unpin_all(iter);
@@ -232,11 +255,7 @@ static int fetch(struct cask_iter *iter)
         iter->from = 0;
         return CASK_OK;
     }
-    guard = epoch_enter(&iter->db->env.epoch);
-    status = fetch_tiers(iter, shard);
-    epoch_leave(guard);
-    if (status != CASK_OK)
-        unpin_all(iter);
+    status = fetch_guarded(iter, shard);
     if (status == CASK_ECORRUPT)
         shard_distrust_runs(shard);
     if (status == CASK_ERANGE)

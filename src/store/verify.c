@@ -91,6 +91,8 @@ static int note_targets(struct check *check)
 
     pthread_mutex_lock(&shard->lock);
     status = shard_drain(shard);
+    if (status == CASK_ENOMEM) /* look-ups find what stays staged */
+        status = CASK_OK;
     check->targets = calloc((size_t)shard->segments.count + 1, sizeof *check->targets);
     check->target_count = 0;
     segment = check->targets ? segments_at_or_after(&shard->segments, 0) : NULL;
