@@ -168,6 +168,41 @@ static void test_t36_nor_one_whose_newer_version_is_in_another_run(void **state)
     }
 }
 
+/* What is overwritten and deleted across tiers is dead to cask_merge(), though no merge of runs has
+ * met both entries. */
+static void test_a_merge_on_request_finds_what_other_tiers_replace(void **state)
+{
+    (void)state;
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = begin(2, mode);
+        struct cask_stats before;
+        struct cask_stats after;
+        char text[24];
+
+        for (unsigned key = 0; key < KEYS; key++)
+            put_version(store, key, 1);
+        assert_ok(cask_flush_index(store->db));
+        for (unsigned key = 0; key < KEYS; key++)
+            if (version_of(key) == 2)
+                put_version(store, key, 2);
+        assert_ok(spill_all(store->db));
+        for (unsigned key = 0; key < KEYS; key++)
+            if (version_of(key) == 0)
+                assert_ok(cask_delete(store->db, slice_of(key_of(key, text))));
+        before = stats_of(store);
+        assert_ok(cask_merge(store->db, NULL, NULL));
+        assert_ok(cask_merge(store->db, NULL, NULL)); /* tombstones may need a second time */
+        after = stats_of(store);
+        assert_true(after.live_bytes <= before.live_bytes / 10 * 6);
+        assert_true(after.dead_bytes <= after.segments * 32 + 1024);
+        assert_true(after.disk_bytes < before.disk_bytes);
+        check_all(store);
+        store_again(store);
+        check_all(store);
+        store_end(store);
+    }
+}
+
 /* ---- small budgets --------------------------------------------------------------------------- */
 
 /* Sizes that are left as they are: three of each class. Returns how many keys there are. */
@@ -324,6 +359,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_t36_a_merge_takes_no_spilled_entry_for_dead),
         cmocka_unit_test(test_t36_nor_one_whose_newer_version_is_in_another_run),
+        cmocka_unit_test(test_a_merge_on_request_finds_what_other_tiers_replace),
         cmocka_unit_test(test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),
         cmocka_unit_test(test_an_open_with_less_memory_spills_while_loading),

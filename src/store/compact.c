@@ -95,6 +95,18 @@ static int compact_shard(void *context, uint32_t number)
     return status;
 }
 
+/* A record that only an entry of a higher tier replaces is not known to be dead before the tiers
+ * are merged. Where that fails, merging has what is known; the reason is told there. */
+static int find_dead(void *context, uint32_t number)
+{
+    struct cask_db *db = context;
+    struct shard *shard = &db->shards[number];
+    int status = index_has_lower(&shard->index) ? spill_flush(shard, true) : CASK_OK;
+
+    (void)status;
+    return CASK_OK;
+}
+
 int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
 {
     struct compaction compaction = {
@@ -103,6 +115,8 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
 
     if (pthread_mutex_init(&compaction.lock, NULL) != 0)
         return CASK_ENOMEM;
+    status = crew_do(db->env.shard_count, find_dead, db);
+    (void)status; /* of merging itself, if it lasts */
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         compaction.total += merge_all_bytes(&db->shards[i]);
     status = crew_do_waiting(db->env.shard_count, compact_shard, &compaction);
