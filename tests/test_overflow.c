@@ -203,6 +203,33 @@ static void test_a_merge_on_request_finds_what_other_tiers_replace(void **state)
     }
 }
 
+/* ---- damage ---------------------------------------------------------------------------------- */
+
+static void test_a_run_is_made_anew_and_the_log_says_how_far_it_is(void **state)
+{
+    struct store *store = begin(1, 0);
+
+    (void)state;
+    for (unsigned key = 0; key < KEYS; key++)
+        put_version(store, key, 1);
+    assert_ok(cask_flush_index(store->db));
+    store_down(store);
+    tree_remove(shard_path(store->path, 0, "index/1.mdb"));
+    log_lines_clear(&store->lines);
+    store_up(store);
+    assert_int_equal(log_lines_count(&store->lines, CASK_LOG_WARNING), 1);
+    assert_true(log_lines_mention(&store->lines, "/shard-000/index: a run is missing or damaged"));
+    assert_true(log_lines_mention(&store->lines, "/shard-000/index: made anew: "));
+    assert_true(log_lines_mention(&store->lines, " segments read"));
+    assert_in_range(log_lines_count(&store->lines, CASK_LOG_INFO), 4, 12);
+    for (unsigned key = 0; key < KEYS; key++)
+        check_version(store, key, 1);
+    log_lines_clear(&store->lines);
+    store_again(store);
+    assert_false(log_lines_mention(&store->lines, "made anew"));
+    store_end(store);
+}
+
 /* ---- small budgets --------------------------------------------------------------------------- */
 
 /* Sizes that are left as they are: three of each class. Returns how many keys there are. */
@@ -360,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_t36_a_merge_takes_no_spilled_entry_for_dead),
         cmocka_unit_test(test_t36_nor_one_whose_newer_version_is_in_another_run),
         cmocka_unit_test(test_a_merge_on_request_finds_what_other_tiers_replace),
+        cmocka_unit_test(test_a_run_is_made_anew_and_the_log_says_how_far_it_is),
         cmocka_unit_test(test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),
         cmocka_unit_test(test_an_open_with_less_memory_spills_while_loading),

@@ -5,6 +5,7 @@
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 #define HINT_AT_LENGTH 40u /* see log/hint.h */
+#define REBUILD_LINES 8u   /* told while the runs of a shard are made anew */
 
 void recover_release(struct recovery *recovery)
 {
@@ -314,6 +315,19 @@ static int open_runs(struct recovery *recovery)
     return CASK_OK;
 }
 
+/* It takes as long as the log is large. */
+static void tell_how_far(const struct recovery *recovery, uint64_t done)
+{
+    const struct shard *shard = recovery->shard;
+    uint64_t count = recovery->manifest.count;
+
+    if (shard->has_unlisted_runs &&
+        done * REBUILD_LINES / count != (done - 1) * REBUILD_LINES / count)
+        report(&shard->env->reporter, CASK_LOG_INFO,
+               "%s/shard-%03u/index: made anew: %llu of %llu segments read", shard->env->path,
+               (unsigned)shard->number, (unsigned long long)done, (unsigned long long)count);
+}
+
 static int read_segments(struct recovery *recovery)
 {
     const struct manifest *manifest = &recovery->manifest;
@@ -334,6 +348,8 @@ static int read_segments(struct recovery *recovery)
             status = read_sealed(recovery, segment, listed);
         else
             status = read_open(recovery, segment, listed);
+        if (!recovery->has_runs)
+            tell_how_far(recovery, i + 1);
     }
     return status;
 }
