@@ -25,11 +25,17 @@ static void list_options(const struct verb *verb, struct option *list)
     memset(&list[count], 0, sizeof(list[count]));
 }
 
+/* text is the word that the parser has just passed. It still stands at the letters of a word such
+ * as -abc; of those, optopt tells which it was. */
 static int bad_option(const struct verb *verb, int code, const char *text)
 {
+    char letter[3] = {'-', (char)optopt, '\0'};
     if (code == ':') {
         return report_usage("%s: %s wants an argument; see: caskade help %s", verb->name, text,
                             verb->name);
+    }
+    if (optopt > ' ' && optopt < 0x7F) {
+        text = letter;
     }
     return report_usage("%s: option %s is unknown, ambiguous or takes no argument (-- ends the "
                         "options); see: caskade help %s",
@@ -41,6 +47,7 @@ static int parse_options(const struct verb *verb, int argc, char **argv, struct 
     struct option list[OPTIONS_MAX];
     list_options(verb, list);
     opterr = 0;
+    optopt = 0;
     optind = 1;
     for (;;) {
         /* The word at hand, for messages. getopt_long moves operands behind options as it goes. */
@@ -74,17 +81,21 @@ int args_parse(const struct verb *verb, int argc, char **argv, struct args *ret_
         return code;
     }
     int count = argc - optind;
+    const char *gap = verb->operands[0] == '\0' ? "" : " ";
     if (!args.help && count < verb->operands_min) {
-        return report_usage("%s: too few operands; usage: caskade %s [OPTION]... %s", verb->name,
-                            verb->name, verb->operands);
+        return report_usage("%s: too few operands; usage: caskade %s [OPTION]...%s%s", verb->name,
+                            verb->name, gap, verb->operands);
     }
     if (!args.help && count > verb->operands_max) {
-        return report_usage("%s: too many operands, from '%s' on; usage: caskade %s [OPTION]... %s",
-                            verb->name, argv[optind + verb->operands_max], verb->name,
-                            verb->operands);
+        return report_usage(
+            "%s: too many operands, from '%s' on; usage: caskade %s [OPTION]...%s%s", verb->name,
+            argv[optind + verb->operands_max], verb->name, gap, verb->operands);
     }
     for (int i = 0; i < count && i < OPERANDS_MAX; i++) {
         args.operands[i] = argv[optind + i];
+    }
+    if ((verb->options & OPTIONS_OPEN) != 0 && count > 0 && args.operands[0][0] == '\0') {
+        return report_usage("%s: DIR is empty", verb->name);
     }
     if (verb->read_only) {
         args.open.read_only = 1;

@@ -38,7 +38,8 @@ static void print_verb(struct out *out, const struct verb *verb)
 {
     out_text(out, "Usage: caskade ");
     out_text(out, verb->name);
-    out_text(out, " [OPTION]... ");
+    out_text(out, " [OPTION]...");
+    out_text(out, verb->operands[0] == '\0' ? "" : " ");
     out_text(out, verb->operands);
     out_text(out, "\n\n");
     out_text(out, verb->summary);

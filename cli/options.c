@@ -94,8 +94,9 @@ static const char *set_shards(struct args *args, const char *value)
 static const char *set_index_memory(struct args *args, const char *value)
 {
     uint64_t number;
-    if (!parse_number(value, size_units, &number) || number < (uint64_t)1 << 20) {
-        return "it is a size such as 256M or 1G, at least 1M";
+    if (!parse_number(value, size_units, &number) || number < (uint64_t)1 << 20 ||
+        number > (uint64_t)1 << 40) {
+        return "it is a size from 1M to 1T, such as 256M";
     }
     args->open.index_memory = number;
     return NULL;

@@ -68,6 +68,7 @@ static const struct figure figures[] = {
     FIGURE(merge_stalls, OF_SHARD),
 };
 
+#define NAME_COLUMNS 22 /* of the table: the longest name and a space */
 #define FIGURE_COUNT (sizeof(figures) / sizeof(figures[0]))
 
 /* A figure that is added to the header and not to the table is found here. */
@@ -143,10 +144,11 @@ static void print_json(struct out *out, const struct cask_stats *stats,
 
 static void begin_row(struct out *out, const char *name)
 {
+    size_t column = strlen(name);
     out_text(out, name);
-    for (size_t column = strlen(name); column < 24; column++) {
+    do {
         out_char(out, ' ');
-    }
+    } while (++column < NAME_COLUMNS);
 }
 
 static void print_table(struct out *out, const struct cask_stats *stats)

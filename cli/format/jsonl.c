@@ -214,7 +214,7 @@ static enum write_result jsonl_write(struct out *out, const struct record *recor
 const struct format format_jsonl = {
     .name = "jsonl",
     .endings = ".jsonl .ndjson",
-    .summary = "{\"key\":...,\"value\":...} a line; key64 and value64 for other bytes than UTF-8",
+    .summary = "{\"key\":..,\"value\":..}; key64, value64 if not UTF-8",
     .keeps_values = true,
     .keeps_expiry = true,
     .cut = format_cut_lines,

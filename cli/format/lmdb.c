@@ -317,7 +317,7 @@ const struct format format_lmdb = {
 const struct format format_lmdb_print = {
     .name = "lmdb-print",
     .endings = "",
-    .summary = "the same, written as format=print; load takes both styles under both names",
+    .summary = "the same with format=print; load takes either",
     .keeps_values = true,
     .key_max = 511,
     .cut = lmdb_cut,

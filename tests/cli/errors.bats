@@ -27,9 +27,21 @@ is_locked() {
     [ ! -e s ]
 }
 
+@test "an empty name of a store is a usage error" {
+    for line in "put k v" "get k" "del k" "exists k" scan load dump stat merge verify; do
+        # shellcheck disable=SC2086
+        set -- $line
+        verb=$1
+        shift
+        try "$verb" "" "$@"
+        expect_error 2 "$verb: DIR is empty" || { echo "$line"; return 1; }
+    done
+}
+
 @test "options that are unknown or wrong are usage errors" {
     for option in --frob --shards --shards=3 --shards=0 --shards=512 --shards=x --index-memory=1 \
         --index-memory=x --index-memory=5Q --index-memory=99999999999999999999 \
+        --index-memory=1025G \
         --segment-bytes=255 --segment-bytes=3G --segment-bytes=-1 --sync=sometimes \
         --sync=interval=0ms --sync=interval=2h --sync=interval=5 --write-mode=pread \
         --read-mode=syscall --verify-reads=maybe --read-only=yes --expires-in=10 \
@@ -56,6 +68,10 @@ is_locked() {
     expect_error 2 "merge: --merge-hours: it is FROM-UNTIL, .*, not '6'"
     try merge s --json
     expect_error 2 'merge: option --json'
+    try get s -dash
+    expect_error 2 'get: option -d is unknown'
+    try get s -hx k
+    expect_error 2 'get: option -x is unknown'
     [ ! -e s ]
 }
 

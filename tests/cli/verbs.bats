@@ -232,11 +232,17 @@ PYTHON
 @test "help names every verb, help VERB its options" {
     for verb in put get del exists scan load dump stat merge verify help version; do
         caskade help | grep -Eq "^  $verb " || { echo "no $verb"; return 1; }
-        caskade help $verb | grep -q "^Usage: caskade $verb "
+        caskade help $verb | grep -Eq "^Usage: caskade $verb \[OPTION\]\.\.\.( |$)"
+        if caskade help $verb | grep -E " $|^.{81}"; then return 1; fi
         [ "$(caskade help $verb)" = "$(caskade $verb --help)" ]
     done
     [ "$(caskade help)" = "$(caskade --help)" ]
     caskade help load | grep -q -- '--keep-going'
+}
+
+@test "stat parts every name from its figure" {
+    caskade put s key value
+    caskade stat s | awk 'NF < 2 { print "no gap: " $0; bad = 1 } END { exit bad }'
 }
 
 @test "a get on a small store is quick" {
