@@ -68,7 +68,7 @@ static const struct figure figures[] = {
     FIGURE(merge_stalls, OF_SHARD),
 };
 
-#define NAME_COLUMNS 22 /* of the table: the longest name and a space */
+#define NAME_COLUMNS 24 /* of the table: the longest name and a space */
 #define FIGURE_COUNT (sizeof(figures) / sizeof(figures[0]))
 
 /* A figure that is added to the header and not to the table is found here. */

@@ -62,7 +62,8 @@ enum cask_status {
     CASK_ETOOBIG = -12,   /* a key over CASK_KEY_MAX or a value over CASK_VALUE_MAX bytes, or a
                               batch over what one segment can hold */
     CASK_EREADONLY = -13, /* a write to a handle opened read-only */
-    CASK_EBUSY = -14,     /* a live writer changes the store too fast for a consistent view */
+    CASK_EBUSY = -14,     /* a live writer changes the store too fast for a consistent view, or
+                              a callback of the caller's stopped the work */
     CASK_EMFILE = -15,    /* the process or the system is out of file descriptors or mappings */
     CASK_ENOTSUP = -16,   /* the system or file system cannot do what an option asks for; or a shard
                               has used up its segment ids */
@@ -133,8 +134,8 @@ struct cask_options {
     enum cask_create_mode create;    /* default: create if missing */
     int read_only;                   /* non-zero: a view of the store as it is now, beside a live
                                          writer or after one; changes nothing on disk */
-    uint64_t index_memory;           /* bytes of RAM for the index of the whole store, at least
-                                         1 MiB; default 1 GiB. Beyond it the index goes to disk */
+    uint64_t index_memory;           /* bytes of RAM for the index of the whole store, 1 MiB to
+                                         1 TiB; default 1 GiB. Beyond it the index goes to disk */
     uint64_t segment_bytes;          /* size at which a segment is sealed, 256 B..2 GiB; default
                                          64 MiB. May change from open to open, up to 256 MiB or the
                                          value at creation, whichever is larger (CASK_EMISMATCH) */

@@ -4,6 +4,7 @@
 #  1. The README's C example is tests/readme_example.c, letter for letter.
 #  2. caskade.3 names every public function and every status of caskade.h, and nothing else that
 #     starts with cask_.
+#     Nor is an option or a figure of caskade.h missing there.
 #  3. The newest version in CHANGELOG.md is that of caskade.h.
 #  4. Every relative link of a document leads to a file.
 #  5. mandoc finds nothing wrong with the man pages, where it is installed.
@@ -39,6 +40,14 @@ done <"$folder/functions"
 while read -r name; do
     grep -q "^\.It Dv $name\\b" $page || problem "$page: nothing about $name"
 done <"$folder/statuses"
+for struct in cask_options cask_stats; do
+    awk -v head="^struct $struct {" '$0 ~ head { inside = 1 } /^}/ { inside = 0 } inside' $header |
+        tr '\n' ' ' | sed 's,/\*[^*]*\*/,,g' | grep -oE '[a-z_]+;' | tr -d ';' >"$folder/fields"
+    [ -s "$folder/fields" ] || problem "$header: found no fields of $struct"
+    while read -r name; do
+        grep -qE "^\.(It )?Fa (.* )?$name\b" $page || problem "$page: nothing about $name"
+    done <"$folder/fields"
+done
 grep -o '\bcask_[a-z_]*\b' $page | sort -u >"$folder/mentioned"
 while read -r name; do
     grep -q "\\b$name\\b" $header || problem "$page: $name is not in $header"
