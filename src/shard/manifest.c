@@ -264,7 +264,7 @@ static int parse_header(const uint8_t *bytes, uint64_t size, const struct log_co
         manifest->next_sequence > RECORD_SEQUENCE_MAX ||
         manifest->settled_batch > RECORD_BATCH_MAX ||
         manifest->next_segment > location_segment_max(config->offset_bits) + 1 ||
-        manifest->next_run > MANIFEST_NEXT_RUN_MAX || (manifest->flags & ~MANIFEST_FLAGS) != 0)
+        manifest->next_run > MANIFEST_NEXT_RUN_MAX || (manifest->flags & ~MANIFEST_DOUBTS) != 0)
         return CASK_ECORRUPT;
     return CASK_OK;
 }

@@ -23,10 +23,7 @@
 #define MANIFEST_SEALED 1u /* length and checksum hold, and it takes no more records */
 #define MANIFEST_CLEAN 2u  /* as far as length it is durable and resolved; more may follow */
 
-#define MANIFEST_CLEANLY_CLOSED 1u /* in the manifest's own flags */
-
-#define MANIFEST_DOUBTS 2u /* the same: `tombstones` may be too few */
-#define MANIFEST_FLAGS (MANIFEST_CLEANLY_CLOSED | MANIFEST_DOUBTS)
+#define MANIFEST_DOUBTS 2u /* in the manifest's own flags: `tombstones` may be too few */
 
 #define MANIFEST_RUNS_MAX 64u
 #define MANIFEST_NEXT_RUN_MAX ((uint64_t)1 << 48) /* ids are counted on from it without wrapping */

@@ -77,7 +77,7 @@ static void check(const struct manifest *manifest)
     assert(manifest->next_sequence <= RECORD_SEQUENCE_MAX);
     assert(manifest->settled_batch <= RECORD_BATCH_MAX);
     assert(manifest->next_segment <= most + 1);
-    assert((manifest->flags & ~MANIFEST_FLAGS) == 0);
+    assert((manifest->flags & ~MANIFEST_DOUBTS) == 0);
     for (uint64_t i = 0; i < manifest->count; i++) {
         const struct manifest_segment *segment = &manifest->segments[i];
 
