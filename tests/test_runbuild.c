@@ -108,6 +108,44 @@ static void test_the_file_has_its_size_its_name_and_its_mode(void **state)
     runs_stop(&runs);
 }
 
+/* How many descriptors the process has on the file of a run that is being built. */
+static unsigned descriptors_on(const char *name, bool *ret_all_close)
+{
+    unsigned found = 0;
+
+    *ret_all_close = true;
+    for (int fd = 0; fd < 64; fd++) {
+        char link[64];
+        char path[4096];
+        ssize_t size;
+
+        (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        size = readlink(link, path, sizeof path - 1);
+        path[size < 0 ? 0 : size] = '\0';
+        if (!strstr(path, name))
+            continue;
+        found++;
+        *ret_all_close &= (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0;
+    }
+    return found;
+}
+
+static void test_no_descriptor_outlives_an_exec(void **state)
+{
+    struct run_place_dir runs = runs_start();
+    struct run_build_options options = {1, 10};
+    struct run_build *build;
+    bool all_close;
+
+    (void)state;
+    assert_ok(run_build_begin(runs.place.dir, runs.place.path, &runs.config, 1, options,
+                              &runs.budget, &build));
+    assert_true(descriptors_on("/1.mdb.tmp", &all_close) >= 2); /* ours and LMDB's */
+    assert_true(all_close);
+    run_build_abort(build);
+    runs_stop(&runs);
+}
+
 static void test_giving_up_leaves_no_file(void **state)
 {
     struct run_place_dir runs = runs_start();
@@ -311,6 +349,7 @@ int main(void)
         cmocka_unit_test(test_more_entries_than_expected_are_fine),
         cmocka_unit_test(test_far_fewer_entries_than_expected_leave_a_small_file),
         cmocka_unit_test(test_the_file_has_its_size_its_name_and_its_mode),
+        cmocka_unit_test(test_no_descriptor_outlives_an_exec),
         cmocka_unit_test(test_giving_up_leaves_no_file),
         cmocka_unit_test(test_what_the_budget_refuses_is_not_had),
         cmocka_unit_test(test_a_budget_that_runs_out_ends_the_run),

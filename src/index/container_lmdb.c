@@ -146,6 +146,17 @@ static int end_batch(struct container *container)
     return status;
 }
 
+/* LMDB 0.9 sees to that for its second descriptor, not for the first. */
+static int open_env(MDB_env *env, const char *path, unsigned flags)
+{
+    mdb_filehandle_t fd;
+    int status = status_of(mdb_env_open(env, path, flags, MODE));
+
+    if (status == CASK_OK && mdb_env_get_fd(env, &fd) == MDB_SUCCESS)
+        io_close_on_exec(fd);
+    return status;
+}
+
 static int start(struct container *container, const char *path, uint64_t blocks)
 {
     MDB_stat stat;
@@ -154,7 +165,7 @@ static int start(struct container *container, const char *path, uint64_t blocks)
     container->map_bytes = align_up(pages_for(blocks) * RUN_PAGE_BYTES, MAP_UNIT) + MAP_UNIT;
     status = status_of(mdb_env_set_mapsize(container->env, (size_t)container->map_bytes));
     if (status == CASK_OK)
-        status = status_of(mdb_env_open(container->env, path, BUILD_FLAGS, MODE));
+        status = open_env(container->env, path, BUILD_FLAGS);
     if (status == CASK_OK)
         status = status_of(mdb_env_stat(container->env, &stat));
     if (status == CASK_OK && stat.ms_psize != RUN_PAGE_BYTES)
@@ -266,7 +277,7 @@ int container_walk_open(struct io_file *file, const char *path, uint64_t pages,
     walk->pages = pages;
     status = status_of(mdb_env_create(&walk->env));
     if (status == CASK_OK)
-        status = status_of(mdb_env_open(walk->env, path, WALK_FLAGS, MODE));
+        status = open_env(walk->env, path, WALK_FLAGS);
     if (status == CASK_OK)
         status = status_of(mdb_txn_begin(walk->env, NULL, MDB_RDONLY, &walk->txn));
     if (status == CASK_OK)

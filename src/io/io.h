@@ -66,6 +66,9 @@ IO_CHECKED int io_open(struct io_dir *dir, const char *name, enum io_open_mode m
                        struct io_file **ret_file);
 void io_close(struct io_file *file);
 
+/* For a descriptor that a library has opened on a file of the store: closed by exec from now on. */
+void io_close_on_exec(int fd);
+
 /* Bytes that are free for this user on the file system; UINT64_MAX where that is not known. */
 uint64_t io_free_bytes(struct io_dir *dir);
 

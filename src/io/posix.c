@@ -500,6 +500,14 @@ void io_map_read_ahead(const void *address, size_t offset, size_t size)
     (void)madvise((uint8_t *)(uintptr_t)address + start, offset + size - start, MADV_WILLNEED);
 }
 
+void io_close_on_exec(int fd)
+{
+    int flags = fcntl(fd, F_GETFD);
+
+    if (flags >= 0)
+        (void)fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
+}
+
 uint64_t io_thread_reads(void)
 {
     struct rusage usage;

@@ -72,6 +72,11 @@ void io_map_read_ahead(const void *address, size_t offset, size_t size)
 }
 
 /* As if nothing were in the page cache. */
+void io_close_on_exec(int fd)
+{
+    (void)fd; /* files here have none */
+}
+
 uint64_t io_thread_reads(void)
 {
     static _Atomic uint64_t reads;
