@@ -132,8 +132,9 @@ struct cask_options {
     enum cask_read_mode read_mode;   /* default mapped */
     enum cask_switch verify_reads;   /* check the checksum on every read; default on */
     enum cask_create_mode create;    /* default: create if missing */
-    int read_only;                   /* non-zero: a view of the store as it is now, beside a live
-                                         writer or after one; changes nothing on disk */
+    int read_only;                   /* non-zero: a view of the store as it is now, all of it as
+                                         of one moment, beside a live writer or after one; changes
+                                         nothing on disk */
     uint64_t index_memory;           /* bytes of RAM for the index of the whole store, 1 MiB to
                                          1 TiB; default 1 GiB. Beyond it the index goes to disk */
     uint64_t segment_bytes;          /* size at which a segment is sealed, 256 B..2 GiB; default

@@ -101,8 +101,12 @@ static void read_beside(struct scene *scene)
     options.log = log_lines_collect;
     options.log_context = &scene->reader_lines;
     status = cask_open(scene->store->path, &options, &db);
-    if (status == CASK_EBUSY)
+    if (status == CASK_EBUSY) {
+        CHECK(log_lines_count(&scene->reader_lines, CASK_LOG_ERROR) == 1, "%s",
+              scene->reader_lines.text);
+        log_lines_clear(&scene->reader_lines);
         return;
+    }
     CHECK(status == CASK_OK, "%s: %s", cask_strerror(status), scene->reader_lines.text);
     CHECK_OK(cask_iter_create(db, &iter));
     while ((status = cask_iter_next(iter, &entry)) == CASK_OK)

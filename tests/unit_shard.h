@@ -16,6 +16,9 @@ struct rig {
     struct log_lines lines;
     struct shard *shards;
     uint64_t position; /* of the last write */
+    /* For a reader: called with the writer once all shards have been read. */
+    void (*meanwhile)(struct rig *writer);
+    struct rig *writer;
 };
 
 /* A rig in an empty directory, not open yet. Change config and env before rig_open(). */
@@ -76,6 +79,10 @@ static inline int rig_try_open(struct rig *rig)
         for (uint64_t j = 0; j < recoveries[i].tail_count; j++)
             rig->env.batch_number = max_u64(rig->env.batch_number,
                                             recoveries[i].tails[j].hint.max_batch);
+    if (status == CASK_OK && rig->meanwhile)
+        rig->meanwhile(rig->writer);
+    if (status == CASK_OK && rig->env.read_only)
+        status = recover_follow(recoveries, count);
     if (status == CASK_OK)
         recover_resolve(recoveries, count);
     for (uint32_t i = 0; i < count && status == CASK_OK; i++)

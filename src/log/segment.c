@@ -304,6 +304,29 @@ int segment_open(struct io_dir *dir, const struct log_config *config, uint64_t i
     return CASK_OK;
 }
 
+int segment_look_again(struct segment *segment, const struct log_config *config)
+{
+    uint8_t *map = segment->map;
+    size_t map_bytes = segment->map_bytes;
+    uint64_t size;
+    int status = io_size(segment->file, &size);
+
+    if (status != CASK_OK || size <= segment->capacity)
+        return status;
+    status = map_existing(segment, config, size);
+    if (status != CASK_OK) {
+        segment->map = map;
+        segment->map_bytes = map_bytes;
+        return status;
+    }
+    if (map)
+        io_unmap(map, map_bytes);
+    segment->capacity = size;
+    segment->allocated = size;
+    segment_set_tail(segment, size);
+    return CASK_OK;
+}
+
 int segment_open_missing(const struct log_config *config, uint64_t id, struct segment **ret_segment)
 {
     struct segment *segment = segment_new(config, id);

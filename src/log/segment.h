@@ -140,6 +140,10 @@ CHECKED int segment_create(struct io_dir *dir, const struct log_config *config, 
 CHECKED int segment_open(struct io_dir *dir, const struct log_config *config, uint64_t id,
                          struct segment **ret_segment);
 
+/* Takes in what its writer, another process, has made the file grow by since it was opened to read.
+ * Nobody reads it meanwhile. */
+CHECKED int segment_look_again(struct segment *segment, const struct log_config *config);
+
 /* Stands for a segment whose file is gone: every read of it is CASK_ECORRUPT. */
 CHECKED int segment_open_missing(const struct log_config *config, uint64_t id,
                                  struct segment **ret_segment);

@@ -1,8 +1,9 @@
 /* Opening a shard: manifest, then the hints of what is sealed, then the log behind them.
  *
- * Four steps, because a batch across shards counts only if it is whole in all of them:
+ * Five steps, because a batch across shards counts only if it is whole in all of them:
  *   recover_read     each shard by itself, any number at once: no log is changed, but orphans of a
  *                    crash are removed and bad hints written anew
+ *   recover_follow   all shards together, read-only opens alone: up to one moment of a live writer
  *   recover_resolve  all shards together: decides where each shard's log ends (resolve.c)
  *   recover_apply    each shard by itself: cuts, syncs what is trusted, fills in the index
  *   recover_settle   each shard by itself, once all are synced: lists the runs made on the way,
@@ -50,6 +51,10 @@ struct recovery {
 };
 
 CHECKED int recover_read(struct shard *shard, struct recovery *ret_recovery);
+
+/* Beside a live writer: goes on with the logs until all are known as they were at one moment
+ * (follow.c). CASK_NOTFOUND: the open is to start again; CASK_EBUSY: the writer is too fast. */
+CHECKED int recover_follow(struct recovery *recoveries, uint32_t count);
 void recover_resolve(struct recovery *recoveries, uint32_t count);
 CHECKED int recover_apply(struct recovery *recovery);
 CHECKED int recover_settle(struct recovery *recovery);

@@ -238,6 +238,8 @@ static int recover(struct cask_db *db)
     if (!opening.recoveries)
         return CASK_ENOMEM;
     status = crew_do(count, step_read, &opening);
+    if (status == CASK_OK && db->env.read_only)
+        status = recover_follow(opening.recoveries, count);
     if (status == CASK_OK) {
         for (uint32_t i = 0; i < count; i++)
             note_batches(db, &opening.recoveries[i]);
@@ -443,11 +445,15 @@ static int open_read_only(const char *path, const struct cask_options *options,
         status = open_once(path, &holding, ret_db, &recovering);
     }
     /* What was missed since it was merged away meanwhile is not missing from the store. */
-    let_lines_go(&held, status == CASK_NOTFOUND ? NULL : &reporter);
+    if (status == CASK_NOTFOUND)
+        status = CASK_EBUSY;
+    let_lines_go(&held, status == CASK_EBUSY ? NULL : &reporter);
     pthread_mutex_destroy(&held.lock);
+    if (status == CASK_EBUSY)
+        report(&reporter, CASK_LOG_ERROR, "%s: %s", path, cask_strerror(status));
     if (status == CASK_OK)
         (*ret_db)->env.reporter = reporter;
-    return status == CASK_NOTFOUND ? CASK_EBUSY : status;
+    return status;
 }
 
 int store_open(const char *path, const struct cask_options *options, struct cask_db **ret_db)
