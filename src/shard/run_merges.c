@@ -6,6 +6,7 @@
 
 #define FAN_IN 4u
 #define BUFFER_PART 64u /* of the budget, for one buffer at most */
+#define CURSORS_PART 4u /* of what is kept for buffers, for all that are read through */
 #define RUNS_WANTED_MAX 12u
 #define ALONE_MAX 1000000u /* entries merged while no other shard moves anything to disk */
 #define GROUP_MAX 64u      /* entries of one tag whose keys are compared; what is beyond stays */
@@ -227,6 +228,15 @@ static uint64_t entries_of(struct run *const *runs, uint32_t count)
     return sum;
 }
 
+/* So that with many runs and little memory enough is left to build with. */
+static size_t read_bytes_for(const struct budget *budget, uint32_t count)
+{
+    uint64_t most = min_u64(RUN_CURSOR_BYTES, budget->limit_bytes / BUFFER_PART);
+
+    return (size_t)max_u64(min_u64(most, budget->reserve_bytes / CURSORS_PART / count),
+                           RUN_PAGE_BYTES);
+}
+
 static int build_merged(struct resolver *resolver, struct run *const *runs, uint32_t count,
                         struct run **ret_run)
 {
@@ -235,7 +245,7 @@ static int build_merged(struct resolver *resolver, struct run *const *runs, uint
     struct run_merge_options options = {
         .resolve = resolve,
         .context = resolver,
-        .read_bytes = (size_t)min_u64(RUN_CURSOR_BYTES, limit / BUFFER_PART),
+        .read_bytes = read_bytes_for(&shard->env->budget, count),
         .every_tag = resolver->every_tag,
         .window_bytes = (size_t)min_u64((uint64_t)1 << 20, limit / BUFFER_PART)};
     struct run_summary summary;
