@@ -168,6 +168,36 @@ static void test_t36_nor_one_whose_newer_version_is_in_another_run(void **state)
     }
 }
 
+/* Address space that cannot be made writable: the merged-away originals of what finds no place in the
+ * index stay where they are, and so do the answers. */
+static void test_a_merge_keeps_the_originals_of_what_it_cannot_index(void **state)
+{
+    struct store *store = begin(1, 0);
+    struct keydir *keydirs;
+    size_t reserved[2];
+
+    (void)state;
+    write_all(store);
+    assert_ok(cask_flush_index(store->db));
+    keydirs = store->db->shards[0].index.keydirs;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(keydir_count(&keydirs[i]), 0);
+        reserved[i] = keydirs[i].reserved_bytes;
+        keydirs[i].reserved_bytes = 0;
+    }
+    assert_int_equal(cask_merge(store->db, NULL, NULL), CASK_ENOMEM);
+    for (unsigned i = 0; i < 2; i++)
+        keydirs[i].reserved_bytes = reserved[i];
+    for (unsigned key = 0; key < KEYS; key++)
+        check_version(store, key, version_of(key));
+    log_lines_clear(&store->lines);
+    (void)cask_close(store->db); /* CASK_ENOMEM: the shard has failed */
+    store->db = NULL;
+    store_up(store);
+    check_all(store);
+    store_end(store);
+}
+
 /* What is overwritten and deleted across tiers is dead to cask_merge(), though no merge of runs has
  * met both entries. */
 static void test_a_merge_on_request_finds_what_other_tiers_replace(void **state)
@@ -387,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_t36_a_merge_takes_no_spilled_entry_for_dead),
         cmocka_unit_test(test_t36_nor_one_whose_newer_version_is_in_another_run),
         cmocka_unit_test(test_a_merge_on_request_finds_what_other_tiers_replace),
+        cmocka_unit_test(test_a_merge_keeps_the_originals_of_what_it_cannot_index),
         cmocka_unit_test(test_a_run_is_made_anew_and_the_log_says_how_far_it_is),
         cmocka_unit_test(test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),

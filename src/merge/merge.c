@@ -105,7 +105,7 @@ static bool adds_up(const struct merge *merge)
     return merge->records_in == merge->survivor_count + merge->records_dead;
 }
 
-/* Moves the index over, a few entries at a time: nothing here can fail any more. */
+/* A few entries at a time. */
 static void relocate(struct merge *merge)
 {
     struct shard *shard = merge->shard;
@@ -201,6 +201,26 @@ static void count(struct merge *merge, int status)
     pthread_mutex_unlock(&shard->lock);
 }
 
+/* The index, from the inputs to the outputs, of which the manifest tells already. Where an entry
+ * finds no memory the shard has failed, and the inputs stay, since entries may still lead there: the
+ * next open removes them. */
+static int move_over(struct merge *merge)
+{
+    struct shard *shard = merge->shard;
+    bool had_hints = all_have_hints(merge);
+    int status;
+
+    note_tombstones(merge);
+    relocate(merge);
+    status = atomic_load(&shard->failed);
+    if (status != CASK_OK)
+        return status;
+    shard_retire(shard, merge->inputs, merge->input_count);
+    if (had_hints)
+        write_late_hints(merge);
+    return CASK_OK;
+}
+
 int merge_segments(struct shard *shard, struct segment **inputs, size_t input_count,
                    uint64_t output_bytes, const struct merge_pace *pace)
 {
@@ -213,13 +233,7 @@ int merge_segments(struct shard *shard, struct segment **inputs, size_t input_co
     int status = run(&merge);
 
     if (status == CASK_OK) {
-        bool had_hints = all_have_hints(&merge);
-
-        note_tombstones(&merge);
-        relocate(&merge);
-        shard_retire(shard, inputs, input_count);
-        if (had_hints)
-            write_late_hints(&merge);
+        status = move_over(&merge);
     } else {
         for (size_t i = 0; i < merge.output_count; i++)
             shard_discard_output(shard, merge.outputs[i]);
