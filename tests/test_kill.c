@@ -70,6 +70,7 @@ struct shared {
     struct rival rivals[RIVALS];
     uint32_t rival_base; /* what their group had when the child was started */
     _Atomic uint32_t phase;
+    _Atomic uint32_t merging; /* calls of cask_merge() under way */
     _Atomic uint64_t operations;
     _Atomic uint64_t opens;
 };
@@ -245,7 +246,9 @@ static void look_around(struct life *life, struct rng *rng)
     } else if (rng_percent(rng, 50) && life->store->options.index_memory == SPILLING) {
         spill(life, rng);
     } else if (rng_percent(rng, 25)) {
+        atomic_fetch_add(&life->store->shared->merging, 1);
         CHECK_OK(cask_merge(life->db, NULL, NULL));
+        atomic_fetch_sub(&life->store->shared->merging, 1);
     } else if (rng_percent(rng, 40)) {
         CHECK_OK(cask_sync(life->db));
     } else if (rng_percent(rng, 30)) {
@@ -483,7 +486,8 @@ static void check_read_only(struct store *store, uint32_t *ret_found)
     CHECK(tree_checksum(store->path) == before, "a read-only open changed something");
 }
 
-static void check_recovery(struct store *store, uint32_t *ret_found)
+/* What cask_merge() seals to merge it gets no hint, and was the tail a moment ago. */
+static void check_recovery(struct store *store, bool merging, uint32_t *ret_found)
 {
     struct cask_stats stats = {.size = sizeof stats};
     struct cask_db *db;
@@ -492,7 +496,7 @@ static void check_recovery(struct store *store, uint32_t *ret_found)
     read_all(db, ret_found);
     CHECK_OK(cask_verify(db, NULL, NULL));
     CHECK_OK(cask_stats(db, &stats));
-    CHECK(stats.hints_rebuilt == 0, "a hint was lost");
+    CHECK(stats.hints_rebuilt == 0 || merging, "a hint was lost");
     CHECK_OK(cask_close(db));
     CHECK(log_lines_count(&store->log, CASK_LOG_ERROR) == 0, "%s", store->log.text);
 }
@@ -507,13 +511,13 @@ static void check_store(struct store *store, struct rng *rng)
     log_lines_clear(&store->log);
     if (first_read_only)
         check_read_only(store, before);
-    check_recovery(store, found);
+    check_recovery(store, atomic_exchange(&store->shared->merging, 0) > 0, found);
     for (uint32_t key = 0; key < KEYS && first_read_only; key++)
         CHECK(before[key] == found[key], "key %u: version %x read-only, %x recovered",
               (unsigned)key, (unsigned)before[key], (unsigned)found[key]);
     settle(store->shared, found);
     if (rng_percent(rng, 30)) {
-        check_recovery(store, again);
+        check_recovery(store, false, again);
         for (uint32_t key = 0; key < KEYS; key++)
             CHECK(again[key] == found[key], "key %u changed when reopened", (unsigned)key);
     }

@@ -168,8 +168,8 @@ static void test_t36_nor_one_whose_newer_version_is_in_another_run(void **state)
     }
 }
 
-/* Address space that cannot be made writable: the merged-away originals of what finds no place in the
- * index stay where they are, and so do the answers. */
+/* Address space that cannot be made writable: the originals of what finds no place in the index
+ * stay where they are, and so do the answers. */
 static void test_a_merge_keeps_the_originals_of_what_it_cannot_index(void **state)
 {
     struct store *store = begin(1, 0);

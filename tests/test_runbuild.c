@@ -212,6 +212,26 @@ static void test_a_budget_that_runs_out_ends_the_run(void **state)
     runs_stop(&runs);
 }
 
+/* A builder takes what there is, and reads the run back in the end: with what it has let go. */
+static void test_a_run_is_finished_with_no_more_than_what_its_builder_took(void **state)
+{
+    struct run_place_dir runs = runs_start();
+    struct run_build_options options = {20000, 0};
+    struct run_summary summary;
+    struct run_build *build;
+
+    (void)state;
+    assert_ok(run_build_begin(runs.place.dir, runs.place.path, &runs.config, 1, options,
+                              &runs.budget, &build));
+    runs.budget.limit_bytes = budget_used(&runs.budget);
+    for (uint32_t i = 0; i < 20000; i++)
+        assert_ok(run_build_add(build, i, i + 1));
+    assert_ok(run_build_finish(build, &summary));
+    assert_int_equal(summary.count, 20000);
+    assert_int_equal(budget_used(&runs.budget), 0);
+    runs_stop(&runs);
+}
+
 static void test_a_path_that_is_another_directory_is_found_out(void **state)
 {
     struct run_place_dir runs = runs_start();
@@ -353,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_giving_up_leaves_no_file),
         cmocka_unit_test(test_what_the_budget_refuses_is_not_had),
         cmocka_unit_test(test_a_budget_that_runs_out_ends_the_run),
+        cmocka_unit_test(test_a_run_is_finished_with_no_more_than_what_its_builder_took),
         cmocka_unit_test(test_a_path_that_is_another_directory_is_found_out),
         cmocka_unit_test(test_a_million_entries_take_eleven_bytes_and_a_half_each),
         cmocka_unit_test(test_the_tools_of_lmdb_read_it),

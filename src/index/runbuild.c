@@ -253,6 +253,12 @@ static int publish(struct run_build *build)
     return io_dir_sync(build->dir);
 }
 
+static void give_container_back(struct run_build *build)
+{
+    budget_give(build->budget, build->container_bytes);
+    build->container_bytes = 0;
+}
+
 static int finish(struct run_build *build, struct run_summary *ret_summary)
 {
     uint8_t footer[RUN_FOOTER_BYTES];
@@ -264,6 +270,7 @@ static int finish(struct run_build *build, struct run_summary *ret_summary)
         return status;
     status = container_finish(build->container, &build->footer.pages);
     build->container = NULL;
+    give_container_back(build); /* reading back takes memory too */
     if (status == CASK_OK)
         status = write_tail(build);
     if (status == CASK_OK)
@@ -288,8 +295,7 @@ static void release(struct run_build *build)
 {
     container_abort(build->container);
     io_close(build->file);
-    if (build->container_bytes > 0)
-        budget_give(build->budget, build->container_bytes);
+    give_container_back(build);
     run_buffer_release(&build->fence);
     filter_release(&build->filter);
     free(build);

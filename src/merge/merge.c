@@ -202,8 +202,8 @@ static void count(struct merge *merge, int status)
 }
 
 /* The index, from the inputs to the outputs, of which the manifest tells already. Where an entry
- * finds no memory the shard has failed, and the inputs stay, since entries may still lead there: the
- * next open removes them. */
+ * finds no memory the shard has failed, and the inputs stay, since entries may still lead there:
+ * the next open removes them. */
 static int move_over(struct merge *merge)
 {
     struct shard *shard = merge->shard;

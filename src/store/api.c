@@ -256,15 +256,9 @@ int cask_stats_shard(struct cask_db *db, uint32_t shard, struct cask_stats *stat
 
 int cask_flush_index(struct cask_db *db)
 {
-    int status = CASK_OK;
-
     if (!usable(db))
         return CASK_EINVAL;
-    if (db->env.read_only)
-        return CASK_EREADONLY;
-    for (uint32_t i = 0; i < db->env.shard_count; i++)
-        status = status_first(status, spill_flush(&db->shards[i], true));
-    return status;
+    return db->env.read_only ? CASK_EREADONLY : compact_index(db);
 }
 
 int cask_merge(struct cask_db *db, cask_progress_fn progress, void *context)

@@ -107,6 +107,22 @@ static int find_dead(void *context, uint32_t number)
     return CASK_OK;
 }
 
+/* First all keydirs go to disk: what they have of the budget is then there for merging the runs.
+ * One that finds no room at first does so when the others have gone. */
+int compact_index(struct cask_db *db)
+{
+    int status = CASK_OK;
+
+    for (uint32_t i = 0; i < db->env.shard_count; i++) {
+        int early = spill_flush(&db->shards[i], false);
+
+        (void)early;
+    }
+    for (uint32_t i = 0; i < db->env.shard_count; i++)
+        status = status_first(status, spill_flush(&db->shards[i], true));
+    return status;
+}
+
 int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
 {
     struct compaction compaction = {

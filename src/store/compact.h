@@ -6,4 +6,7 @@
 
 CHECKED int compact_store(struct cask_db *db, cask_progress_fn progress, void *context);
 
+/* All of the index to disk, a run for each shard. */
+CHECKED int compact_index(struct cask_db *db);
+
 #endif
