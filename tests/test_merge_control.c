@@ -85,6 +85,8 @@ static void test_nobody_asks_for_what_waits_for_a_place(void **state)
     pthread_mutex_unlock(&control->lock);
     shard_ask_for_work(&store->db->shards[0], SHARD_WORK_MERGE);
     assert_true(becomes(store, false));
+    for (unsigned i = 0; i < 4000 && stats_of(store).merges == 0; i++)
+        pause_us(5000);
     assert_true(stats_of(store).merges > 0);
     store_end(store);
 }
@@ -112,12 +114,33 @@ static void test_nobody_asks_at_every_turn_while_another_has_the_shard(void **st
     store_end(store);
 }
 
+/* As where there is no memory for it: the shard, which was called, asks again. */
+static void test_a_look_that_fails_is_not_the_last(void **state)
+{
+    struct store *store = store_make(1);
+    struct shard *shard;
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store_up(store);
+    shard = &store->db->shards[0];
+    pthread_mutex_lock(&shard->lock);
+    shard->merge_above = UINT64_MAX;
+    pthread_mutex_unlock(&shard->lock);
+    atomic_store(&shard->failed, CASK_ENOMEM);
+    assert_false(merge_automatically(&store->db->merging, shard));
+    atomic_store(&shard->failed, CASK_OK);
+    assert_in_range(merge_above(store, 0), 1, 64 << 10);
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_its_hour),
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_a_place),
         cmocka_unit_test(test_nobody_asks_at_every_turn_while_another_has_the_shard),
+        cmocka_unit_test(test_a_look_that_fails_is_not_the_last),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,18 +40,23 @@ static uint64_t part_bytes(const struct shard *shard, uint64_t live_bytes)
     return min_u64(part, shard->config.segment_bytes);
 }
 
+/* So little that is dead is not worth a look. */
+static uint64_t least_dead(const struct shard *shard)
+{
+    return min_u64(LEAST_DEAD_BYTES, shard->config.segment_bytes / 2);
+}
+
 static struct plan_limits limits_for(const struct merge_control *control, const struct shard *shard,
                                      const struct survey *survey)
 {
     uint64_t part = part_bytes(shard, survey->live_bytes);
 
-    return (struct plan_limits){
-        .trigger_percent = control->settings.trigger_percent,
-        .segment_percent = control->settings.segment_percent,
-        .copy_bytes = part,
-        .small_bytes = part / PART_OF_LIVE,
-        .least_bytes = min_u64(LEAST_DEAD_BYTES, shard->config.segment_bytes / 2),
-        .now_ms = io_clock_ms()};
+    return (struct plan_limits){.trigger_percent = control->settings.trigger_percent,
+                                .segment_percent = control->settings.segment_percent,
+                                .copy_bytes = part,
+                                .small_bytes = part / PART_OF_LIVE,
+                                .least_bytes = least_dead(shard),
+                                .now_ms = io_clock_ms()};
 }
 
 uint64_t merge_debt(struct merge_control *control, struct shard *shard)
@@ -92,7 +97,7 @@ static bool is_the_hour(const struct merge_control *control)
 void merge_arm(const struct merge_control *control, struct shard *shard)
 {
     if (control->settings.automatic && !control->env->read_only)
-        shard->merge_above = min_u64(LEAST_DEAD_BYTES, shard->config.segment_bytes / 2);
+        shard->merge_above = least_dead(shard);
 }
 
 /* Dead bytes at which they are so much of the shard. Under the lock. */
@@ -126,11 +131,11 @@ static void disarm(struct shard *shard)
     pthread_mutex_unlock(&shard->lock);
 }
 
-/* The same until something more is dead. */
+/* The same until something more is dead. Whoever merges says better later. */
 static void put_off(struct shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
-    shard->merge_above = shard->counts.dead_bytes + LEAST_DEAD_BYTES;
+    shard->merge_above = shard->counts.dead_bytes + least_dead(shard);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -326,11 +331,10 @@ static void *run_background(void *argument)
     struct shard *shard = background->shard;
     struct merge_pace pace = {pace_background, background};
 
+    put_off(shard);
     /* Whoever holds it verifies the shard or merges all of it. */
-    if (pthread_mutex_trylock(&shard->merge_lock) != 0) {
-        put_off(shard);
+    if (pthread_mutex_trylock(&shard->merge_lock) != 0)
         return NULL;
-    }
     shard_reap(shard);
     while (!is_stopping(shard) && merge_some(background->control, shard, &pace))
         ;
