@@ -26,6 +26,7 @@
 #define AT_INDEXED 40
 #define AT_LIVE 48
 #define AT_DEAD 56
+#define AT_RECORDS 72
 #define AT_MIN_SEQUENCE 80
 #define AT_MAX_SEQUENCE 88
 
@@ -520,6 +521,17 @@ static void test_parse_rejects_more_live_and_dead_than_a_segment_holds(void **st
                      CASK_ECORRUPT);
 }
 
+/* Memory is taken by the number of records. */
+static void test_parse_rejects_more_records_than_a_segment_holds(void **state)
+{
+    const uint64_t most = SEGMENT_BYTES_MAX / RECORD_MIN_BYTES;
+
+    (void)state;
+    assert_ok(with_segment_pair(AT_RECORDS, most, AT_DEAD, 0));
+    assert_int_equal(with_segment_pair(AT_RECORDS, most + 1, AT_DEAD, 0), CASK_ECORRUPT);
+    assert_int_equal(with_segment_pair(AT_RECORDS, UINT64_MAX, AT_DEAD, 0), CASK_ECORRUPT);
+}
+
 static void test_parse_rejects_sequence_numbers_of_segments_out_of_range(void **state)
 {
     const size_t min = AT_MIN_SEQUENCE;
@@ -607,6 +619,7 @@ static void check_believed(const struct manifest *manifest, uint64_t most)
         assert_true(segment->live_bytes <= SEGMENT_BYTES_MAX &&
                     segment->live_bytes + segment->dead_bytes >= segment->live_bytes &&
                     segment->live_bytes + segment->dead_bytes <= SEGMENT_BYTES_MAX);
+        assert_true(segment->records <= SEGMENT_BYTES_MAX / RECORD_MIN_BYTES);
         assert_true(segment->min_sequence <= segment->max_sequence &&
                     segment->max_sequence <= RECORD_SEQUENCE_MAX);
     }
@@ -680,6 +693,7 @@ int main(void)
         cmocka_unit_test(test_parse_rejects_more_indexed_than_a_segment_has),
         cmocka_unit_test(test_parse_believes_indexed_where_all_its_records_are_dead),
         cmocka_unit_test(test_parse_rejects_more_live_and_dead_than_a_segment_holds),
+        cmocka_unit_test(test_parse_rejects_more_records_than_a_segment_holds),
         cmocka_unit_test(test_parse_rejects_sequence_numbers_of_segments_out_of_range),
         cmocka_unit_test(test_parse_rejects_ids_out_of_order_or_range),
         cmocka_unit_test(test_parse_rejects_ids_that_no_location_can_name),

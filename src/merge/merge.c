@@ -31,7 +31,7 @@ static int scan_input(struct merge *merge, struct segment *input, struct hint *r
     int status;
 
     hint_init(&hint, input->id);
-    status = hint_reserve(&hint, input->counts.records);
+    status = hint_reserve(&hint, merge_records_of(input));
     if (status == CASK_OK)
         status = tail_read_settled(shard, input, SEGMENT_HEADER_BYTES, length, &hint, &tail);
     if (status == CASK_OK) {
@@ -42,6 +42,8 @@ static int scan_input(struct merge *merge, struct segment *input, struct hint *r
         tail_release(&tail);
         merge->read_bytes += length;
     }
+    if (status == CASK_OK)
+        status = merge_pause(merge, length);
     if (status == CASK_OK)
         *ret_hint = hint;
     else

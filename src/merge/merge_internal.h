@@ -51,6 +51,12 @@ void merge_leave_alone(struct merge *merge, struct segment *input);
  * CASK_ECORRUPT: they are damaged as well. */
 CHECKED int merge_read_hint(struct merge *merge, struct segment *input, struct hint *ret_hint);
 
+/* About how many records an input has; never more than its bytes can hold. */
+static inline uint64_t merge_records_of(const struct segment *input)
+{
+    return min_u64(input->counts.records, segment_tail(input) / RECORD_MIN_BYTES);
+}
+
 CHECKED int merge_pause(struct merge *merge, uint64_t bytes);
 
 /* sift.c: fills in the survivors, by sweeps of hints and index, one input after the other. */

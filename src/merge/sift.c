@@ -35,13 +35,14 @@ static int expect_survivors(struct merge *merge)
 
     pthread_mutex_lock(&shard->lock);
     for (size_t i = 0; i < merge->input_count; i++) {
-        const struct segment_counts *counts = &merge->inputs[i]->counts;
+        const struct segment *input = merge->inputs[i];
+        const struct segment_counts *counts = &input->counts;
         double kept = (double)(counts->live_bytes + counts->tombstone_bytes);
         double all = (double)(counts->live_bytes + counts->dead_bytes);
 
         if (all > 0)
-            expected += (uint64_t)((double)counts->records * (kept < all ? kept / all : 1.0) *
-                                   EXPECTED_SPARE);
+            expected += (uint64_t)((double)merge_records_of(input) *
+                                   (kept < all ? kept / all : 1.0) * EXPECTED_SPARE);
     }
     pthread_mutex_unlock(&shard->lock);
     return resize_survivors(merge, (size_t)expected);

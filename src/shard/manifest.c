@@ -167,6 +167,7 @@ static bool figures_make_sense(const struct manifest_segment *segment)
            ((segment->flags & MANIFEST_SEALED) == 0 || segment->indexed <= segment->length) &&
            segment->live_bytes <= SEGMENT_BYTES_MAX &&
            segment->dead_bytes <= SEGMENT_BYTES_MAX - segment->live_bytes &&
+           segment->records <= SEGMENT_BYTES_MAX / RECORD_MIN_BYTES &&
            segment->min_sequence <= segment->max_sequence &&
            segment->max_sequence <= RECORD_SEQUENCE_MAX;
 }
