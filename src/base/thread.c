@@ -8,6 +8,10 @@
  * ever. */
 #define BACKGROUND_NICE 10
 
+/* So many looks at a lock, of about 200 ns each with the pauses between them. */
+#define LOOKS 60u
+#define PAUSES 8u
+
 int thread_start(pthread_t *ret_thread, void *(*run)(void *), void *argument)
 {
     sigset_t all;
@@ -31,10 +35,6 @@ unsigned thread_processors(void)
     count = CPU_COUNT(&set);
     return count < 1 ? 1 : (unsigned)count;
 }
-
-/* So many looks, of about 200 ns each with the pauses between them. */
-#define LOOKS 60u
-#define PAUSES 8u
 
 static inline void pause_a_little(void)
 {

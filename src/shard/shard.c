@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #define CANDIDATES 8u
-#define RELIEF_TRIES 64u
 
 void shard_dir_name(uint32_t number, char name[SEGMENT_NAME_BYTES])
 {
@@ -265,7 +264,7 @@ static int make_ready(struct shard *shard, const struct shard_op *op)
 {
     int status = make_ready_once(shard, op);
 
-    for (unsigned tries = 0; status == CASK_ENOMEM && tries < RELIEF_TRIES; tries++) {
+    for (unsigned tries = 0; status == CASK_ENOMEM && tries < SHARD_RELIEF_TRIES; tries++) {
         int relief;
 
         pthread_mutex_unlock(&shard->lock);

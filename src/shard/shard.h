@@ -282,6 +282,7 @@ void spill_look(struct shard_env *env);
  * holds for a while. CASK_OK does not say that there is enough. Otherwise, what kept the index from
  * being moved. */
 CHECKED int spill_relieve(struct shard_env *env);
+#define SHARD_RELIEF_TRIES 64u /* before a caller gives up */
 
 /* Moves the keydir of a shard to disk, and merges its runs where there are many; `into_one`: all of
  * them. Takes the merge_lock. */

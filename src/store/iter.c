@@ -5,7 +5,6 @@
 #include "index/run_cursor.h"
 
 #define ROOM 512u
-#define RELIEF_TRIES 64u
 #define RUN_READ_BYTES ((size_t)16 << 10)
 
 static int make_room(struct cask_iter *iter, size_t room)
@@ -239,7 +238,8 @@ static int fetch_guarded(struct cask_iter *iter, struct shard *shard)
         if (status == CASK_OK)
             return CASK_OK;
         unpin_all(iter);
-        if (status != CASK_ENOMEM || tries == RELIEF_TRIES || spill_relieve(shard->env) != CASK_OK)
+        if (status != CASK_ENOMEM || tries == SHARD_RELIEF_TRIES ||
+            spill_relieve(shard->env) != CASK_OK)
             return status;
     }
 }
