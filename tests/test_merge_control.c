@@ -7,6 +7,8 @@
 
 #define KEYS 200u
 #define ROUNDS 40u
+#define MANY_KEYS 4000u
+#define FEW_ROUNDS 12u
 
 static uint64_t merge_above(struct store *store, uint32_t number)
 {
@@ -20,15 +22,20 @@ static uint64_t merge_above(struct store *store, uint32_t number)
 }
 
 /* The same keys over and over, so that most of what there is is dead. */
-static void overwrite(struct store *store)
+static void overwrite_so(struct store *store, unsigned keys, unsigned rounds)
 {
     static const uint8_t bytes[400] = {1};
     char key[32];
 
-    for (unsigned i = 0; i < KEYS * ROUNDS; i++) {
-        snprintf(key, sizeof key, "key-%u", i % KEYS);
+    for (unsigned i = 0; i < keys * rounds; i++) {
+        snprintf(key, sizeof key, "key-%u", i % keys);
         CHECK_OK(cask_put(store->db, slice_of(key), slice_bytes(bytes, sizeof bytes)));
     }
+}
+
+static void overwrite(struct store *store)
+{
+    overwrite_so(store, KEYS, ROUNDS);
 }
 
 static bool becomes(struct store *store, bool silent)
@@ -134,6 +141,24 @@ static void test_a_look_that_fails_is_not_the_last(void **state)
     store_end(store);
 }
 
+/* Whoever lets nearly all be dead wants segments of the size asked for: smaller ones would cost
+ * their syncs and free nothing that matters. */
+static void test_segments_stay_large_where_much_may_be_dead(void **state)
+{
+    struct store *store = store_make(1);
+    struct cask_stats stats;
+
+    (void)state;
+    store->options.segment_bytes = 64 << 20;
+    store->options.merge_trigger_percent = 99;
+    store_up(store);
+    overwrite_so(store, MANY_KEYS, FEW_ROUNDS);
+    stats = stats_of(store);
+    assert_true(stats.dead_bytes > 4 * stats.live_bytes);
+    assert_in_range(stats.segments, 1, 2);
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +166,7 @@ int main(void)
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_a_place),
         cmocka_unit_test(test_nobody_asks_at_every_turn_while_another_has_the_shard),
         cmocka_unit_test(test_a_look_that_fails_is_not_the_last),
+        cmocka_unit_test(test_segments_stay_large_where_much_may_be_dead),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,6 @@
 #define PART_OF_LIVE                                                                               \
     8u /* a segment of a shard with dead records is about so much of its live ones */
 #define URGENT_PERCENT 10u /* above the trigger */
-#define STALL_PART 6u      /* of what is not the trigger's share */
 #define PAUSE_MAX_MS 100u
 
 int merge_control_init(struct merge_control *control, struct shard_env *env,
@@ -140,8 +139,9 @@ static void put_off(struct shard *shard)
 }
 
 /* Dead bytes above which writers wait for merging, unless it is told to be slow: from a sixth of
- * the way from the trigger to nothing but dead records on, or where there were more before, if
- * they become more between two rounds. Under the lock. */
+ * the way from the trigger to nothing but dead records on, (trigger + 20) / (100 - trigger) of the
+ * live ones, or where there were more before, if they become more between two rounds. Under the
+ * lock. */
 static uint64_t stall_above(const struct merge_control *control, const struct shard *shard,
                             uint64_t part)
 {
@@ -149,24 +149,27 @@ static uint64_t stall_above(const struct merge_control *control, const struct sh
 
     if (control->settings.bytes_per_second != 0)
         return UINT64_MAX;
-    return max_u64(max_u64(dead_at(shard, trigger + (100 - trigger) / STALL_PART),
+    return max_u64(max_u64(shard->counts.live_bytes / (100 - trigger) * (trigger + 20),
                            shard->counts.dead_bytes + part / 4),
                    2 * part);
 }
 
 /* A shard half-way to the trigger writes smaller segments: what is in the active one cannot be
- * merged. */
+ * merged. Half of what may be dead by the trigger is small enough, and a segment takes a hint, a
+ * manifest and their syncs whatever its size. */
 static void set_bounds(const struct merge_control *control, struct shard *shard,
                        const struct plan_limits *limits)
 {
+    unsigned trigger = limits->trigger_percent;
     uint64_t dead;
 
     pthread_mutex_lock(&shard->lock);
     dead = shard->counts.dead_bytes;
     shard->stall_above = stall_above(control, shard, limits->copy_bytes);
     shard->rotate_above = UINT64_MAX;
-    if (dead >= dead_at(shard, limits->trigger_percent / 2) && dead >= limits->least_bytes)
-        shard->rotate_above = max_u64(limits->copy_bytes, SEGMENT_HEADER_BYTES + 1);
+    if (dead >= dead_at(shard, trigger / 2) && dead >= limits->least_bytes)
+        shard->rotate_above = max_u64(max_u64(limits->copy_bytes, dead_at(shard, trigger) / 2),
+                                      SEGMENT_HEADER_BYTES + 1);
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -242,17 +245,27 @@ struct background {
     struct shard *shard;
 };
 
-/* Between two pieces of a merge: the shard's other work, the rate, and whether to stop. */
+static void do_other_work(struct shard *shard, unsigned kinds)
+{
+    unsigned due = shard_take_work(shard, kinds);
+
+    if (due != 0)
+        shard_do_work(shard, due);
+}
+
+/* Between two pieces of a merge: the shard's other work, the rate, and whether to stop. A merge
+ * that goes at its own speed is over before what waits to be sealed is missed, and sooner without
+ * it. */
 static int pace_background(void *context, uint64_t bytes)
 {
     struct background *background = context;
     struct shard *shard = background->shard;
-    unsigned due = shard_take_work(shard, ~(unsigned)(SHARD_WORK_MERGE | SHARD_WORK_FLUSH));
+    bool slow = background->control->settings.bytes_per_second != 0;
     uint64_t wait = 0;
 
-    if (due != 0)
-        shard_do_work(shard, due);
-    if (background->control->settings.bytes_per_second != 0)
+    do_other_work(shard,
+                  ~(unsigned)(SHARD_WORK_MERGE | SHARD_WORK_FLUSH | (slow ? 0 : SHARD_WORK_SEAL)));
+    if (slow)
         wait = take_tokens(background->control, bytes);
     while (wait > 0 && !is_stopping(shard)) {
         uint64_t now = min_u64(wait, PAUSE_MAX_MS);
@@ -337,7 +350,7 @@ static void *run_background(void *argument)
         return NULL;
     shard_reap(shard);
     while (!is_stopping(shard) && merge_some(background->control, shard, &pace))
-        ;
+        do_other_work(shard, SHARD_WORK_SEAL); /* the next round may want it */
     pthread_mutex_unlock(&shard->merge_lock);
     return NULL;
 }

@@ -314,6 +314,22 @@ static void unqueue(struct shard *shard, struct segment *segment)
     shard_allow_syncs(shard);
 }
 
+/* A worker goes on with a merge that was asked for before it seals the next: else a writer that
+ * fills segments as fast as they are sealed would keep it from ever freeing any. */
+static bool merge_comes_first(struct shard *shard)
+{
+    bool wait;
+
+    if (!(atomic_load(&shard->work) & SHARD_WORK_MERGE))
+        return false;
+    pthread_mutex_lock(&shard->lock);
+    wait = shard->sealing_first != NULL;
+    pthread_mutex_unlock(&shard->lock);
+    if (wait)
+        shard_ask_for_work(shard, SHARD_WORK_SEAL);
+    return wait;
+}
+
 static int seal_waiting(struct shard *shard, enum sealing why)
 {
     for (;;) {
@@ -336,6 +352,8 @@ static int seal_waiting(struct shard *shard, enum sealing why)
             return status;
         }
         unqueue(shard, segment);
+        if (why == SEAL_NICELY && merge_comes_first(shard))
+            return CASK_OK;
     }
 }
 
