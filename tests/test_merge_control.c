@@ -1,5 +1,5 @@
 /* When merges are asked for: while one has to wait, for a place or for its hour, writers do not
- * wake the worker again and again. */
+ * wake the worker again and again; and none is forgotten when the last writer has gone. */
 #include <time.h>
 
 #include "store/store.h"
@@ -159,6 +159,45 @@ static void test_segments_stay_large_where_much_may_be_dead(void **state)
     store_end(store);
 }
 
+/* No merge is asked for, under way, or waiting for its place. */
+static bool comes_to_rest(struct shard *shard)
+{
+    unsigned idle = 0;
+
+    for (unsigned i = 0; idle < 40 && i < 4000; i++) {
+        bool busy = (atomic_load(&shard->work) & SHARD_WORK_MERGE) || atomic_load(&shard->merging);
+
+        idle = busy ? 0 : idle + 1;
+        pause_us(5000);
+    }
+    return idle == 40;
+}
+
+/* All shards but one put sealing off, and what is not sealed cannot be merged. By the time it is
+ * there may be nobody who writes. */
+static void test_what_waited_to_be_sealed_is_merged_without_another_put(void **state)
+{
+    struct store *store = store_make(1);
+    struct shard *shard;
+
+    (void)state;
+    store->options.segment_bytes = 512 << 10;
+    store_up(store);
+    shard = &store->db->shards[0];
+    atomic_store(&store->db->env.sealing, true);
+    overwrite(store);
+    assert_true(comes_to_rest(shard));
+    assert_int_equal(stats_of(store).merges, 0);
+    atomic_store(&store->db->env.sealing, false);
+    shard_ask_for_work(shard, SHARD_WORK_SEAL);
+    for (unsigned i = 0; i < 4000 && stats_of(store).merges == 0; i++)
+        pause_us(5000);
+    assert_true(stats_of(store).merges > 0);
+    assert_true(comes_to_rest(shard));
+    assert_true(stats_of(store).merge_debt_bytes == 0);
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_nobody_asks_at_every_turn_while_another_has_the_shard),
         cmocka_unit_test(test_a_look_that_fails_is_not_the_last),
         cmocka_unit_test(test_segments_stay_large_where_much_may_be_dead),
+        cmocka_unit_test(test_what_waited_to_be_sealed_is_merged_without_another_put),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

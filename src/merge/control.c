@@ -114,6 +114,7 @@ static void rearm(struct shard *shard, const struct plan_limits *limits, bool fa
 
     pthread_mutex_lock(&shard->lock);
     due = dead_at(shard, trigger);
+    shard->merge_sealed = failed ? UINT64_MAX : due;
     if (shard->rotate_above == UINT64_MAX) /* not even half-way: see set_bounds() */
         due = dead_at(shard, trigger / 2);
     more = max_u64(limits->least_bytes, shard->counts.live_bytes / (failed ? 16 : 64));
@@ -127,6 +128,7 @@ static void disarm(struct shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
     shard->merge_above = UINT64_MAX;
+    shard->merge_sealed = UINT64_MAX;
     pthread_mutex_unlock(&shard->lock);
 }
 

@@ -299,8 +299,12 @@ static int seal(struct shard *shard, struct segment *segment, enum sealing why)
     return status;
 }
 
+/* What a look at the shard found due while it waited here can be merged from now on; there may be no
+ * more writes that would ask for it. */
 static void unqueue(struct shard *shard, struct segment *segment)
 {
+    bool due;
+
     shard_hold_syncs(shard);
     pthread_mutex_lock(&shard->lock);
     shard->sealing_first = segment->next_sealing;
@@ -310,8 +314,11 @@ static void unqueue(struct shard *shard, struct segment *segment)
     segment->queued = false;
     shard->sealing_count--;
     segment_let_file_go(segment, shard->config.read_mapped);
+    due = shard->counts.dead_bytes > shard->merge_sealed;
     pthread_mutex_unlock(&shard->lock);
     shard_allow_syncs(shard);
+    if (due)
+        shard_ask_for_work(shard, SHARD_WORK_MERGE);
 }
 
 /* A worker goes on with a merge that was asked for before it seals the next: else a writer that
