@@ -198,6 +198,65 @@ static void test_what_waited_to_be_sealed_is_merged_without_another_put(void **s
     store_end(store);
 }
 
+#define EXPIRED_KEYS 8000u
+
+/* Keys that are written once, and have expired by then: nothing but these, so nothing is dead. */
+static void put_expired(struct store *store, unsigned first, unsigned end)
+{
+    static const uint8_t bytes[400] = {1};
+    char key[32];
+
+    for (unsigned i = first; i < end; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        CHECK_OK(cask_put_expiring(store->db, slice_of(key), slice_bytes(bytes, sizeof bytes), 1));
+    }
+}
+
+static uint64_t bytes_of(struct store *store)
+{
+    struct cask_stats stats = stats_of(store);
+
+    return stats.live_bytes + stats.dead_bytes;
+}
+
+static bool shrinks_below(struct store *store, uint64_t bytes)
+{
+    for (unsigned i = 0; i < 4000 && bytes_of(store) >= bytes; i++)
+        pause_us(5000);
+    return bytes_of(store) < bytes;
+}
+
+/* Nobody overwrites or deletes what has a time to live. */
+static void test_segments_that_expire_are_reclaimed_as_others_are_written(void **state)
+{
+    struct store *store = store_make(1);
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store_up(store);
+    put_expired(store, 0, EXPIRED_KEYS);
+    assert_true(shrinks_below(store, 1 << 20));
+    store_end(store);
+}
+
+static void test_segments_that_expired_before_an_open_are_reclaimed_after_it(void **state)
+{
+    struct store *store = store_make(1);
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store->options.merge = CASK_SWITCH_OFF;
+    store_up(store);
+    put_expired(store, 0, EXPIRED_KEYS);
+    store_down(store);
+    store->options.merge = CASK_SWITCH_ON;
+    store_up(store);
+    assert_true(bytes_of(store) > 3 << 20);
+    put_expired(store, EXPIRED_KEYS, EXPIRED_KEYS + 64); /* a drain or two */
+    assert_true(shrinks_below(store, 1 << 20));
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +266,8 @@ int main(void)
         cmocka_unit_test(test_a_look_that_fails_is_not_the_last),
         cmocka_unit_test(test_segments_stay_large_where_much_may_be_dead),
         cmocka_unit_test(test_what_waited_to_be_sealed_is_merged_without_another_put),
+        cmocka_unit_test(test_segments_that_expire_are_reclaimed_as_others_are_written),
+        cmocka_unit_test(test_segments_that_expired_before_an_open_are_reclaimed_after_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,10 +93,25 @@ static bool is_the_hour(const struct merge_control *control)
                            (unsigned)local.tm_hour);
 }
 
+/* When the next segment will have expired as a whole, by the clock. Under the lock. */
+static uint64_t next_expiry(struct shard *shard, uint64_t now_ms)
+{
+    struct segment *segment = segments_at_or_after(&shard->segments, 0);
+    uint64_t next = UINT64_MAX;
+
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        if (segment->counts.last_expiry > now_ms)
+            next = min_u64(next, segment->counts.last_expiry);
+    return next;
+}
+
+/* With a segment that has expired meanwhile the first drain asks. */
 void merge_arm(const struct merge_control *control, struct shard *shard)
 {
-    if (control->settings.automatic && !control->env->read_only)
-        shard->merge_above = least_dead(shard);
+    if (!control->settings.automatic || control->env->read_only)
+        return;
+    shard->merge_expiry = next_expiry(shard, 0);
+    shard->merge_above = shard->merge_expiry <= io_clock_ms() ? 0 : least_dead(shard);
 }
 
 /* Dead bytes at which they are so much of the shard. Under the lock. */
@@ -115,6 +130,7 @@ static void rearm(struct shard *shard, const struct plan_limits *limits, bool fa
     pthread_mutex_lock(&shard->lock);
     due = dead_at(shard, trigger);
     shard->merge_sealed = failed ? UINT64_MAX : due;
+    shard->merge_expiry = failed ? UINT64_MAX : next_expiry(shard, limits->now_ms);
     if (shard->rotate_above == UINT64_MAX) /* not even half-way: see set_bounds() */
         due = dead_at(shard, trigger / 2);
     more = max_u64(limits->least_bytes, shard->counts.live_bytes / (failed ? 16 : 64));

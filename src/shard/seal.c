@@ -299,8 +299,16 @@ static int seal(struct shard *shard, struct segment *segment, enum sealing why)
     return status;
 }
 
-/* What a look at the shard found due while it waited here can be merged from now on; there may be no
- * more writes that would ask for it. */
+/* Whether there may be more to merge, with this one sealed. What a look at the shard found due
+ * while it waited here can be merged from now on, and there may be no more writes that would ask
+ * for it; what has expired counts as live and makes nobody ask. Under the lock. */
+static bool is_merge_due(struct shard *shard, const struct segment *segment)
+{
+    if (segment->counts.last_expiry != 0)
+        shard->merge_expiry = min_u64(shard->merge_expiry, segment->counts.last_expiry);
+    return shard->counts.dead_bytes > shard->merge_sealed || shard->merge_expiry <= io_clock_ms();
+}
+
 static void unqueue(struct shard *shard, struct segment *segment)
 {
     bool due;
@@ -314,7 +322,7 @@ static void unqueue(struct shard *shard, struct segment *segment)
     segment->queued = false;
     shard->sealing_count--;
     segment_let_file_go(segment, shard->config.read_mapped);
-    due = shard->counts.dead_bytes > shard->merge_sealed;
+    due = is_merge_due(shard, segment);
     pthread_mutex_unlock(&shard->lock);
     shard_allow_syncs(shard);
     if (due)

@@ -56,6 +56,7 @@ int shard_init(struct shard *shard, struct shard_env *env, uint32_t number,
     shard->next_run = 1;
     shard->merge_above = UINT64_MAX;
     shard->merge_sealed = UINT64_MAX;
+    shard->merge_expiry = UINT64_MAX;
     shard->rotate_above = UINT64_MAX;
     shard->stall_above = UINT64_MAX;
     segments_init(&shard->segments);

@@ -126,6 +126,7 @@ struct shard {
     struct spill_counts spill_counts;
     uint64_t merge_above;    /* dead bytes above which to ask for a merge */
     uint64_t merge_sealed;   /* and above which to ask when a segment has been sealed */
+    uint64_t merge_expiry;   /* from when on to ask then, too: a whole segment has expired */
     uint64_t rotate_above;   /* length at which the active segment is left before it is full */
     uint64_t stall_above;    /* dead bytes above which to wait for a merge before moving on */
     _Atomic bool merging;    /* one is under way in the background, or waits for its place */
