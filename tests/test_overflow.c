@@ -11,6 +11,7 @@
 #define KEYS 400u
 #define LEAST_MEMORY ((uint64_t)1 << 20)
 #define LEFT ((uint64_t)256 << 10) /* of it, where little is left */
+#define MANY_RUNS 41u
 
 static struct store *begin(uint32_t shard_count, size_t mode)
 {
@@ -303,6 +304,55 @@ static void test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget(vo
     store_end(store);
 }
 
+/* One more run, with so little memory that it is made, but not merged with others. Merging takes a
+ * page more for each of them than a flush does. */
+static void flush_without_merging(struct store *store)
+{
+    struct budget *budget = &store->db->env.budget;
+    uint64_t runs = stats_of(store).index_runs;
+
+    for (uint64_t left = LEFT / 4; stats_of(store).index_runs == runs; left += 4096) {
+        uint64_t taken = budget->limit_bytes - budget_used(budget) - left;
+        int status;
+
+        budget_overdraw(budget, taken);
+        status = spill_shard(store->db, 0);
+        budget_give(budget, taken);
+        assert_true(status == CASK_OK || status == CASK_ENOMEM);
+        assert_true(left <= LEFT);
+    }
+    assert_int_equal(stats_of(store).index_runs, runs + 1);
+}
+
+/* Merges of runs that fail leave as many as there may be. When there is memory again, keydirs may
+ * have taken all that they may: what is kept for buffers must do. */
+static void test_very_many_runs_become_one_with_what_is_kept_for_it(void **state)
+{
+    struct store *store = begin(1, 0);
+    struct budget *budget = &store->db->env.budget;
+    unsigned end = 0;
+    uint64_t taken;
+
+    (void)state;
+    while (stats_of(store).index_runs < MANY_RUNS) {
+        for (unsigned i = 0; i < 50; i++)
+            put_version(store, end++, 1);
+        flush_without_merging(store);
+    }
+    for (unsigned i = 0; i < 50; i++)
+        put_version(store, end++, 1);
+    taken = budget->limit_bytes - budget->reserve_bytes - budget_used(budget);
+    assert_true(budget_take(budget, taken));
+    assert_ok(spill_flush(&store->db->shards[0], true));
+    assert_int_equal(stats_of(store).index_runs, 1);
+    assert_int_equal(stats_of(store).live_keys, end);
+    budget_give(budget, taken);
+    for (unsigned key = 0; key < end; key++)
+        check_version(store, key, 1);
+    assert_ok(cask_verify(store->db, NULL, NULL));
+    store_end(store);
+}
+
 /* With far more keys than fit, by single puts and by batches, and the same again as overwrites. */
 static void test_the_least_budget_holds_for_many_keys(void **state)
 {
@@ -420,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_a_merge_keeps_the_originals_of_what_it_cannot_index),
         cmocka_unit_test(test_a_run_is_made_anew_and_the_log_says_how_far_it_is),
         cmocka_unit_test(test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget),
+        cmocka_unit_test(test_very_many_runs_become_one_with_what_is_kept_for_it),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),
         cmocka_unit_test(test_an_open_with_less_memory_spills_while_loading),
         cmocka_unit_test(test_a_count_is_exact_after_reopening),
