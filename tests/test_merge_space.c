@@ -1,19 +1,24 @@
 /* A real disk that fills up (tmpfs; needs root, skipped with a message otherwise): the store that
  * filled it recovers by deleting keys and merging, without being reopened. The same on the
  * simulated disk, in all modes and without root: sim/test_space.c. */
+#include "support_spill.h"
 #include "unit_merge.h"
 
 #define KEYS 20000u
 #define VALUE_BYTES 500u
+#define SPILL_EACH 200u
 
 static const struct mode {
     enum cask_write_mode write_mode;
     enum cask_read_mode read_mode;
     enum cask_switch merge;
+    bool spills; /* the index goes to disk as the store grows */
 } modes[] = {
-    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_OFF},
-    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SWITCH_OFF},
-    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_ON},
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_OFF, false},
+    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SWITCH_OFF, false},
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_ON, false},
+    {CASK_WRITE_MAPPED, CASK_READ_MAPPED, CASK_SWITCH_OFF, true},
+    {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SWITCH_ON, true},
 };
 
 static struct cask_slice key_text(uint32_t key, char text[24])
@@ -58,8 +63,15 @@ static void check_keys(struct cask_db *db)
     }
 }
 
+static void spill(struct cask_db *db)
+{
+    int status = spill_all(db);
+
+    CHECK(status == CASK_OK || status == CASK_ENOSPC, "%s", cask_strerror(status));
+}
+
 /* Puts new keys until there is no more room in any shard. Returns the first that was never put. */
-static uint32_t fill(struct cask_db *db, uint32_t first)
+static uint32_t fill(struct cask_db *db, uint32_t first, bool spills)
 {
     unsigned refused = 0;
 
@@ -68,6 +80,8 @@ static uint32_t fill(struct cask_db *db, uint32_t first)
 
         CHECK(status == CASK_OK || status == CASK_ENOSPC, "%s", cask_strerror(status));
         refused = status == CASK_OK ? 0 : refused + 1;
+        if (spills && first % SPILL_EACH == 0)
+            spill(db);
     }
     CHECK(refused == 64, "the disk does not fill up");
     return first;
@@ -126,7 +140,7 @@ static void recover_a_full_disk(const char *at, const struct mode *mode)
     for (unsigned round = 0; round < 3; round++) {
         uint32_t before = end;
 
-        end = fill(store->db, end);
+        end = fill(store->db, end, mode->spills);
         CHECK(end - before > 500, "only %u keys fitted in round %u", (unsigned)(end - before),
               round);
         empty(store->db, end);

@@ -12,6 +12,7 @@
 
 #include "merge/control.h"
 #include "merge/survey.h"
+#include "merge/weigh.h"
 
 #define PART_THAT_IS_SMALL 4u  /* of a segment */
 #define SMALL_THAT_ARE_MANY 8u /* in a shard */
@@ -241,8 +242,11 @@ static int merge_sealed(struct shard *shard, const struct merge_pace *pace)
 {
     struct survey survey;
     int before;
-    int status = survey_make(shard, &survey);
+    int status;
 
+    if (pace->weighs)
+        merge_weigh(shard, pace);
+    status = survey_make(shard, &survey);
     if (status != CASK_OK)
         return status;
     before = told_before(&survey);
@@ -263,6 +267,8 @@ static int merge_what_fits(struct shard *shard, const struct merge_pace *pace, b
         sealed = shard_make_headroom(shard);
     if (sealed != CASK_OK && sealed != CASK_ENOSPC)
         return sealed;
+    if (pace->weighs)
+        merge_weigh(shard, pace);
     status = merge_one_by_one(shard, pace, false, has_room);
     if (!*has_room && (status == CASK_OK || status == CASK_ENOSPC))
         status = status_first(status, merge_one_by_one(shard, pace, true, has_room));
@@ -328,6 +334,8 @@ int merge_all(struct shard *shard, const struct merge_pace *pace)
         status = merge_with_little_room(shard, pace);
     if (atomic_load(&shard->failed) == CASK_OK)
         shard_write_missing_hints(shard);
+    if (pace->weighs)
+        merge_forget_weights(shard);
     shard_reap(shard);
     pthread_mutex_unlock(&shard->merge_lock);
     return status;

@@ -360,7 +360,7 @@ static void *run_background(void *argument)
 {
     struct background *background = argument;
     struct shard *shard = background->shard;
-    struct merge_pace pace = {pace_background, background};
+    struct merge_pace pace = {.fn = pace_background, .context = background};
 
     put_off(shard);
     /* Whoever holds it verifies the shard or merges all of it. */

@@ -21,6 +21,7 @@ typedef int (*merge_pace_fn)(void *context, uint64_t bytes);
 struct merge_pace {
     merge_pace_fn fn;
     void *context;
+    bool weighs; /* the tiers of the index could not be merged first: see weigh.h */
 };
 
 /* Merges the inputs: sealed, listed, unlinked when it is done. Under the shard's merge_lock. The

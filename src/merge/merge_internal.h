@@ -62,6 +62,9 @@ CHECKED int merge_pause(struct merge *merge, uint64_t bytes);
 /* sift.c: fills in the survivors, by sweeps of hints and index, one input after the other. */
 CHECKED int merge_sift(struct merge *merge);
 
+/* The same without a look at which tombstones may go: all are kept. */
+CHECKED int merge_sift_inputs(struct merge *merge);
+
 /* copy.c: makes the outputs and copies what survives into them. */
 CHECKED int merge_copy(struct merge *merge);
 

@@ -353,11 +353,18 @@ static int sift_hiders(struct merge *merge)
     return status;
 }
 
-int merge_sift(struct merge *merge)
+int merge_sift_inputs(struct merge *merge)
 {
     int status = expect_survivors(merge);
 
     for (uint32_t i = 0; status == CASK_OK && i < merge->input_count; i++)
         status = sift_input(merge, i);
+    return status;
+}
+
+int merge_sift(struct merge *merge)
+{
+    int status = merge_sift_inputs(merge);
+
     return status == CASK_OK ? sift_hiders(merge) : status;
 }

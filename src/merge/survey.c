@@ -17,12 +17,13 @@ static struct plan_segment figures_of(const struct shard *shard, const struct se
     bool stay = segment->carried_at != 0 &&
                 shard->merge_counts.done - segment->carried_at <
                     max_u64(MERGES_UNTIL_AGAIN, 2 * (uint64_t)shard->segments.count);
+    uint64_t shadowed = min_u64(segment->shadowed_bytes, counts->live_bytes);
     uint64_t dead = counts->dead_bytes;
 
     if (segment->sealed) /* the seal itself is no gain */
         dead -= min_u64(dead, SEGMENT_SEAL_BYTES);
-    return (struct plan_segment){.live_bytes = counts->live_bytes,
-                                 .dead_bytes = dead,
+    return (struct plan_segment){.live_bytes = counts->live_bytes - shadowed,
+                                 .dead_bytes = dead + shadowed,
                                  .tombstone_bytes = min_u64(counts->tombstone_bytes, dead),
                                  .min_sequence = counts->min_sequence,
                                  .max_sequence = counts->max_sequence,

@@ -13,8 +13,9 @@ struct compaction {
     pthread_mutex_t lock;
     uint64_t done;
     uint64_t total;
-    int stopped;        /* why: the first reason counts; CASK_OK while it goes on */
-    _Atomic int passed; /* the first failure that does not keep other shards back */
+    int stopped;             /* why: the first reason counts; CASK_OK while it goes on */
+    _Atomic int passed;      /* the first failure that does not keep other shards back */
+    bool weighs[SHARDS_MAX]; /* by shard: its figures do not tell all that is dead */
 };
 
 /* One shard's part: what it tells of stays within it. */
@@ -76,7 +77,8 @@ static int compact_shard(void *context, uint32_t number)
     struct compaction *compaction = context;
     struct shard *shard = &compaction->db->shards[number];
     struct part part = {.compaction = compaction, .total = merge_all_bytes(shard)};
-    struct merge_pace merge_pace = {pace, &part};
+    struct merge_pace merge_pace = {
+        .fn = pace, .context = &part, .weighs = compaction->weighs[number]};
     uint64_t done;
     int status;
 
@@ -96,14 +98,14 @@ static int compact_shard(void *context, uint32_t number)
 }
 
 /* A record that only an entry of a higher tier replaces is not known to be dead before the tiers
- * are merged. Where that fails, merging has what is known; the reason is told there. */
+ * are merged. Where that fails, as on a full disk, each record is asked for. */
 static int find_dead(void *context, uint32_t number)
 {
-    struct cask_db *db = context;
-    struct shard *shard = &db->shards[number];
-    int status = index_has_lower(&shard->index) ? spill_flush(shard, true) : CASK_OK;
+    struct compaction *compaction = context;
+    struct shard *shard = &compaction->db->shards[number];
 
-    (void)status;
+    if (index_has_lower(&shard->index))
+        compaction->weighs[number] = spill_flush(shard, true) != CASK_OK;
     return CASK_OK;
 }
 
@@ -131,7 +133,7 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
 
     if (pthread_mutex_init(&compaction.lock, NULL) != 0)
         return CASK_ENOMEM;
-    status = crew_do(db->env.shard_count, find_dead, db);
+    status = crew_do(db->env.shard_count, find_dead, &compaction);
     (void)status; /* of merging itself, if it lasts */
     for (uint32_t i = 0; i < db->env.shard_count; i++)
         compaction.total += merge_all_bytes(&db->shards[i]);
