@@ -1,6 +1,8 @@
 /* store/verify: silent about a sound store, and every damage is found and named. */
 #include "unit_store.h"
 
+#include "store/store.h"
+
 #define SEGMENT_BYTES 4096
 
 /* A closed store of one shard and several segments, with overwritten and deleted keys. */
@@ -245,6 +247,79 @@ static void test_each_problem_is_one_line(void **state)
     store_end(store);
 }
 
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+static struct store *spilled_store(size_t mode)
+{
+    struct store *store = closed_store(mode);
+
+    store_up(store);
+    assert_ok(cask_flush_index(store->db));
+    log_lines_clear(&store->lines);
+    return store;
+}
+
+static struct run *only_run(struct store *store)
+{
+    const struct run_list *runs = index_lower(&store->db->shards[0].index).runs;
+
+    assert_non_null(runs);
+    assert_int_equal(runs->count, 1);
+    return runs->runs[0];
+}
+
+/* As a writer beside a reader may have merged it away by then. */
+static void test_a_sound_run_is_sound_whether_or_not_its_name_is_there(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct store *store = spilled_store(m);
+
+        assert_ok(cask_verify(store->db, NULL, NULL));
+        tree_remove(shard_path(store->path, 0, "index/1.mdb"));
+        assert_ok(cask_verify(store->db, NULL, NULL));
+        assert_int_equal(log_lines_count(&store->lines, CASK_LOG_ERROR), 0);
+        store_end(store);
+    }
+}
+
+/* An open that may write makes it anew; one that may not leaves it to be told of. */
+static void test_a_run_that_was_damaged_before_a_read_only_open_is_told_of(void **state)
+{
+    const uint8_t damage[] = {0xff, 0x5a};
+    struct store *store = spilled_store(0);
+
+    (void)state;
+    store_down(store);
+    patch_file(shard_path(store->path, 0, "index/1.mdb"), 40, damage, sizeof damage);
+    store->options.read_only = 1;
+    assert_finds(store, "shard-000/index: a run is missing or damaged");
+    check_numbers(store, 250, 400);
+    store_down(store);
+    store->options.read_only = 0;
+    store_up(store);
+    assert_ok(cask_verify(store->db, NULL, NULL));
+    store_down(store);
+    store->options.read_only = 1;
+    store_up(store);
+    assert_ok(cask_verify(store->db, NULL, NULL));
+    store_end(store);
+}
+
+/* Look-ups would be told that nothing is there. */
+static void test_a_filter_that_hides_what_its_run_has_is_found(void **state)
+{
+    struct store *store = spilled_store(0);
+    struct run *run = only_run(store);
+
+    (void)state;
+    assert_true(filter_bytes(&run->filter) > 0);
+    memset(run->filter.words, 0, filter_bytes(&run->filter));
+    assert_int_equal(cask_verify(store->db, NULL, NULL), CASK_ECORRUPT);
+    assert_true(log_lines_mention(&store->lines, "index/1.mdb: the run is damaged"));
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +333,9 @@ int main(void)
         cmocka_unit_test(test_hints_that_go_bad_are_found),
         cmocka_unit_test(test_a_segment_of_the_past_is_found),
         cmocka_unit_test(test_each_problem_is_one_line),
+        cmocka_unit_test(test_a_sound_run_is_sound_whether_or_not_its_name_is_there),
+        cmocka_unit_test(test_a_run_that_was_damaged_before_a_read_only_open_is_told_of),
+        cmocka_unit_test(test_a_filter_that_hides_what_its_run_has_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

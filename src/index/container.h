@@ -38,7 +38,8 @@ CHECKED int container_finish(struct container *container, uint64_t *ret_pages);
 /* Closes without more ado; the file is the caller's to remove. NULL is fine. */
 void container_abort(struct container *container);
 
-/* Walks a finished container whose checksum was compared just now. */
+/* Walks a finished container whose checksum was compared just now. CASK_NOTFOUND: its name has
+ * gone. */
 struct container_walk;
 CHECKED int container_walk_open(struct io_file *file, const char *path, uint64_t pages,
                                 struct container_walk **ret_walk);

@@ -147,14 +147,15 @@ static int end_batch(struct container *container)
 }
 
 /* LMDB 0.9 sees to that for its second descriptor, not for the first. */
+/* Returns LMDB's error. */
 static int open_env(MDB_env *env, const char *path, unsigned flags)
 {
     mdb_filehandle_t fd;
-    int status = status_of(mdb_env_open(env, path, flags, MODE));
+    int error = mdb_env_open(env, path, flags, MODE);
 
-    if (status == CASK_OK && mdb_env_get_fd(env, &fd) == MDB_SUCCESS)
+    if (error == MDB_SUCCESS && mdb_env_get_fd(env, &fd) == MDB_SUCCESS)
         io_close_on_exec(fd);
-    return status;
+    return error;
 }
 
 static int start(struct container *container, const char *path, uint64_t blocks)
@@ -165,7 +166,7 @@ static int start(struct container *container, const char *path, uint64_t blocks)
     container->map_bytes = align_up(pages_for(blocks) * RUN_PAGE_BYTES, MAP_UNIT) + MAP_UNIT;
     status = status_of(mdb_env_set_mapsize(container->env, (size_t)container->map_bytes));
     if (status == CASK_OK)
-        status = open_env(container->env, path, BUILD_FLAGS);
+        status = status_of(open_env(container->env, path, BUILD_FLAGS));
     if (status == CASK_OK)
         status = status_of(mdb_env_stat(container->env, &stat));
     if (status == CASK_OK && stat.ms_psize != RUN_PAGE_BYTES)
@@ -270,14 +271,17 @@ int container_walk_open(struct io_file *file, const char *path, uint64_t pages,
     struct container_walk *walk = calloc(1, sizeof *walk);
     MDB_dbi dbi;
     int status;
+    int error;
 
     (void)file;
     if (!walk)
         return CASK_ENOMEM;
     walk->pages = pages;
     status = status_of(mdb_env_create(&walk->env));
-    if (status == CASK_OK)
-        status = open_env(walk->env, path, WALK_FLAGS);
+    if (status == CASK_OK) {
+        error = open_env(walk->env, path, WALK_FLAGS);
+        status = error == ENOENT ? CASK_NOTFOUND : status_of(error);
+    }
     if (status == CASK_OK)
         status = status_of(mdb_txn_begin(walk->env, NULL, MDB_RDONLY, &walk->txn));
     if (status == CASK_OK)

@@ -312,6 +312,8 @@ static int open_runs(struct recovery *recovery)
            "%s/shard-%03u/index: a run is missing or damaged; the index is made anew from the log",
            shard->env->path, (unsigned)shard->number);
     shard->has_unlisted_runs = true; /* the manifest is to forget those it names */
+    if (shard->env->read_only)       /* which nobody writes */
+        atomic_store(&shard->distrusts_runs, true);
     return CASK_OK;
 }
 

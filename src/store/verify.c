@@ -4,15 +4,19 @@
 #include "store/verify.h"
 
 #include "index/run_cursor.h"
+#include "index/runverify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/checksum.h"
 #include "log/hint.h"
 #include "log/scan.h"
+#include "shard/spill.h"
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 #define COLLECT_ROOM 4096u
+#define PATH_ROOM 4096u
 #define BUFFER_PART 64u /* of the budget, to read runs through */
 
 struct event {
@@ -327,13 +331,31 @@ static int check_index(struct check *check)
     return status;
 }
 
+/* The run by itself, also as LMDB finds its records. LMDB maps the file, so not for those who read
+ * by system call for the sake of bad sectors; nor where another process, which writes, has merged
+ * the run away meanwhile. */
+static int check_container(const struct check *check, const struct run *run)
+{
+    const struct shard_env *env = &check->db->env;
+    char name[SEGMENT_NAME_BYTES];
+    char path[PATH_ROOM];
+    int status;
+
+    shard_dir_name(check->shard->number, name);
+    if (!check->shard->config.read_mapped ||
+        snprintf(path, sizeof path, "%s/%s/" SPILL_DIR, env->real_path, name) >= (int)sizeof path)
+        return run_validate(run);
+    status = run_verify(run, path);
+    return status == CASK_NOTFOUND ? CASK_OK : status;
+}
+
 /* Each run's bytes against their checksum, and each entry against the log. */
 static int check_run(struct check *check, struct run *run)
 {
     uint64_t share = check->db->env.budget.limit_bytes / BUFFER_PART;
     struct run_cursor cursor;
     struct keydir_entry entry;
-    int status = run_validate(run);
+    int status = check_container(check, run);
 
     if (status == CASK_OK)
         status = run_cursor_open(&cursor, run, 0, (size_t)min_u64(RUN_CURSOR_BYTES, share),
@@ -361,11 +383,19 @@ static int check_run(struct check *check, struct run *run)
     return status;
 }
 
-/* Under the merge_lock, which keeps the list as it is. */
+/* Under the merge_lock, which keeps the list as it is. A store that is only read has damaged runs
+ * on disk still, whatever was made in their place in memory. */
 static int check_runs(struct check *check)
 {
     const struct run_list *runs = index_lower(&check->shard->index).runs;
     int status = CASK_OK;
+
+    if (check->db->env.read_only && atomic_load(&check->shard->distrusts_runs)) {
+        check->problems++;
+        report(&check->db->env.reporter, CASK_LOG_ERROR,
+               "%s/shard-%03u/" SPILL_DIR ": a run is missing or damaged", check->db->path,
+               (unsigned)check->shard->number);
+    }
 
     for (uint32_t i = 0; status == CASK_OK && runs && i < runs->count; i++)
         status = check_run(check, runs->runs[i]);
