@@ -2,6 +2,7 @@
  * versions must stay hidden. Segments are chosen by the store itself, by the shares that are dead,
  * and the first one, which is mostly live, stays.
  */
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "unit_merge.h"
@@ -61,10 +62,30 @@ static void lose_hint(struct store *store)
     CHECK(unlink(path) == 0, "%s is not there", path);
 }
 
+/* And one of its records that no book knows. */
+static void lose_hint_and_record(struct store *store)
+{
+    const char *path = shard_path(store->path, 0, "1.data");
+    uint8_t *bytes;
+    uint8_t *at;
+    size_t size;
+    int file;
+
+    lose_hint(store);
+    bytes = read_whole_file(path, &size);
+    at = memmem(bytes, size, "filler-3", 8);
+    CHECK(at, "it is not in the first segment");
+    file = open(path, O_WRONLY);
+    CHECK(file >= 0 && pwrite(file, "x", 1, at - bytes) == 1, "%s", path);
+    close(file);
+    free(bytes);
+}
+
 /* The first segment holds old versions of keys and stays, being mostly live; newer records of the
  * same keys lie in segments that are merged. */
-static void merge_around_the_first_segment(void (*renew)(struct book *, struct cask_db *, uint32_t),
-                                           bool without_hint)
+static struct race *merge_beside_the_first_segment(void (*renew)(struct book *, struct cask_db *,
+                                                                 uint32_t),
+                                                   void (*spoil)(struct store *))
 {
     struct race *race = race_begin_automatic(60);
     struct store *store = race->store;
@@ -74,8 +95,8 @@ static void merge_around_the_first_segment(void (*renew)(struct book *, struct c
         put_filler(store, key * 2, key * 2 + 2);
     }
     put_filler(store, 100, 130);
-    if (without_hint)
-        lose_hint(store);
+    if (spoil)
+        spoil(store);
     for (uint32_t key = 0; key < VICTIMS; key++)
         renew(&race->book, store->db, key);
     for (unsigned round = 0; round < 12; round++)
@@ -83,11 +104,20 @@ static void merge_around_the_first_segment(void (*renew)(struct book *, struct c
     wait_for_merges(store);
     CHECK(has_segment(store, 1), "the merge was not partial");
     book_check_range(&race->book, store->db, 0, VICTIMS);
-    if (!without_hint) /* it would say so */
-        CHECK_OK(cask_verify(store->db, NULL, NULL));
     store->options.merge = CASK_SWITCH_OFF;
     store->options.merge_trigger_percent = 0;
     store->options.merge_segment_percent = 0;
+    return race;
+}
+
+static void merge_around_the_first_segment(void (*renew)(struct book *, struct cask_db *, uint32_t),
+                                           bool without_hint)
+{
+    struct race *race = merge_beside_the_first_segment(renew, without_hint ? lose_hint : NULL);
+    struct store *store = race->store;
+
+    if (!without_hint) /* it would say so */
+        CHECK_OK(cask_verify(store->db, NULL, NULL));
     store_again(store);
     book_check_range(&race->book, store->db, 0, VICTIMS);
     for (unsigned i = 0; i < 3; i++) {
@@ -139,12 +169,33 @@ static void test_a_partial_merge_of_stale_tombstones_brings_nothing_back(void **
     merge_around_the_first_segment(expire_after_delete, false);
 }
 
-/* Without a hint nobody knows what a segment holds: tombstones stay. */
+/* Without its hint a segment is read. */
 static void test_a_partial_merge_beside_a_lost_hint_brings_no_deleted_key_back(void **state)
 {
     (void)state;
     merge_around_the_first_segment(book_delete, true);
     merge_around_the_first_segment(book_expire, true);
+}
+
+/* If that shows damage nobody knows what the segment holds: tombstones stay, also in the merge that
+ * meets it. */
+static void test_a_partial_merge_beside_a_damaged_segment_brings_no_deleted_key_back(void **state)
+{
+    void (*const renewals[])(struct book *, struct cask_db *, uint32_t) = {book_delete,
+                                                                           book_expire};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof renewals / sizeof *renewals; i++) {
+        struct race *race = merge_beside_the_first_segment(renewals[i], lose_hint_and_record);
+        struct store *store = race->store;
+
+        store_again(store);
+        CHECK(log_lines_mention(&store->lines, "damaged records were left out"), "%s",
+              store->lines.text);
+        book_check_range(&race->book, store->db, 0, VICTIMS);
+        store_end(store);
+        free(race);
+    }
 }
 
 /* T4: what has expired hides the older versions for as long as there are any. */
@@ -197,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_a_partial_merge_brings_no_deleted_key_back),
         cmocka_unit_test(test_a_partial_merge_of_stale_tombstones_brings_nothing_back),
         cmocka_unit_test(test_a_partial_merge_beside_a_lost_hint_brings_no_deleted_key_back),
+        cmocka_unit_test(test_a_partial_merge_beside_a_damaged_segment_brings_no_deleted_key_back),
         cmocka_unit_test(test_a_partial_merge_of_expired_records_uncovers_nothing),
         cmocka_unit_test(test_a_wholly_expired_segment_uncovers_nothing_when_it_goes),
     };
