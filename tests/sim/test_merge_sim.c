@@ -428,6 +428,77 @@ static void test_power_losses_during_a_merge_take_nothing(void **state)
         lose_power_at_every_step(&options[i]);
 }
 
+struct loss {
+    struct store *store;
+    size_t step;
+};
+
+static bool check_after_loss(void *context, const struct crash_state *state)
+{
+    const struct loss *loss = context;
+    char when[300];
+
+    if (state->kill)
+        return true;
+    snprintf(when, sizeof when, "power lost at step %zu: %s", loss->step, state->text);
+    simdisk_load(state->image, SIMDISK_NEW_BOOT);
+    simdisk_set_clock_ms(NOW_MS);
+    store_open(loss->store);
+    check_store(loss->store, when);
+    store_close(loss->store);
+    check_no_strays();
+    return true;
+}
+
+/* Whatever of the pending changes gets through, at every step. The hints find no room. */
+static void lose_power_without_hints(const struct cask_options *options)
+{
+    const struct simdisk_fault no_room = {.nth = 1,
+                                          .calls = SIMDISK_SPACE_CALLS,
+                                          .status = CASK_ENOSPC,
+                                          .persistent = true,
+                                          .pattern = "*.hint*"};
+    const struct crash_limits limits = {.seed = 1, .pairs = 4, .random = 8, .total = 20};
+    struct crash_tracker *tracker;
+    struct store store;
+    struct loss loss = {&store, 0};
+    struct simlog *log;
+    size_t from;
+    size_t to;
+
+    store_begin(&store, options);
+    build(&store);
+    EXPECT(cask_sync(store.db), CASK_OK);
+    from = simdisk_log_position();
+    simdisk_set_fault(&no_room);
+    EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+    assert_true(simdisk_fault_hits() > 0);
+    simdisk_set_fault(NULL);
+    to = simdisk_log_position();
+    store_close(&store);
+    log = simdisk_record_end();
+    tracker = crash_tracker_create(log, 512, 128);
+    for (size_t at = from; at <= to; at++) {
+        loss.step = at - from;
+        crash_tracker_advance(tracker, at);
+        crash_states(tracker, &limits, check_after_loss, &loss);
+    }
+    crash_tracker_release(tracker);
+    simlog_release(log);
+    store_end(&store);
+}
+
+/* T18: the hints of what a merge writes bring the directory to the disk; where they find no room
+ * the merge must. */
+static void test_power_losses_where_hints_find_no_room_take_nothing(void **state)
+{
+    const struct cask_options options[] = {WHOLE(MAPPED, MAPPED), SHARDS(SYSCALL, PREAD)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        lose_power_without_hints(&options[i]);
+}
+
 /* A merge takes away what newer records replaced: these must be durable by then, though no sync was
  * ever asked for. */
 static void test_what_replaced_merged_records_is_durable(void **state)
@@ -657,6 +728,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest others[] = {
         cmocka_unit_test(test_power_losses_during_a_merge_take_nothing),
+        cmocka_unit_test(test_power_losses_where_hints_find_no_room_take_nothing),
         cmocka_unit_test(test_what_replaced_merged_records_is_durable),
         cmocka_unit_test(test_with_a_clock_that_stands_still_the_newest_wins),
         cmocka_unit_test(test_with_a_clock_that_goes_back_the_newest_wins),
