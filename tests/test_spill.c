@@ -274,6 +274,44 @@ static void test_with_nothing_to_move_a_writer_may_try_again(void **state)
     rig_stop(rig);
 }
 
+/* ---- what is covered ------------------------------------------------------------------------- */
+
+/* Fills the keydir from the home of a tag on, so that no other entry of it finds a slot. What leads
+ * to a record of another key is no entry of the tag's own key. */
+static void crowd(struct shard *shard, uint32_t tag)
+{
+    struct keydir *keydir = index_keydir(&shard->index);
+    uint64_t first = location_make(1, SEGMENT_HEADER_BYTES, shard->config.offset_bits);
+    int status = CASK_OK;
+
+    keydir_set_bounds(keydir, 0, 1); /* it grows no more */
+    while (status == CASK_OK)
+        status = keydir_insert(keydir, tag, first);
+    assert_int_equal(status, CASK_ENOMEM);
+}
+
+/* What finds no room in the keydir that is flushed stays staged: an open must read it. */
+static void test_what_stays_staged_is_not_called_covered(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+    struct shard *shard = only(rig);
+    struct shard_op op = op_of(rig, "staged", "value");
+
+    (void)state;
+    assert_ok(keydir_presize(index_keydir(&shard->index), 1000)); /* no growth is under way */
+    put_keys(rig, 0, 100);
+    drain_all(rig);
+    assert_ok(rig_put(rig, "staged", "value"));
+    crowd(shard, hash_tag(op.hash, rig->env.shard_bits));
+    assert_ok(spill_flush(shard, false));
+    assert_int_equal(keydir_count(index_keydir(&shard->index)) + index_staged(&shard->index), 1);
+    rig_crash(rig);
+    assert_non_null(index_lower(&only(rig)->index).runs);
+    assert_value(rig, "staged", "value");
+    assert_keys(rig, 0, 100);
+    rig_stop(rig);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -285,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_merges_of_runs_wait_for_who_builds_alone),
         cmocka_unit_test(test_merges_of_runs_wait_for_buffers),
         cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
+        cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,26 @@
 /* shard/sync: what is durable, who waits for whom, and that a failed sync is final. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "unit_shard.h"
 
 #include "base/thread.h"
+
+/* In place of the C library's: what happens while a sync is under way. */
+static void (*during_sync)(struct rig *rig);
+static struct rig *during_sync_rig;
+
+int fdatasync(int file)
+{
+    void (*act)(struct rig *) = during_sync;
+
+    during_sync = NULL;
+    if (act)
+        act(during_sync_rig);
+    return (int)syscall(SYS_fdatasync, file);
+}
 
 static void test_a_position_is_durable_after_the_call(void **state)
 {
@@ -33,6 +48,34 @@ static void test_nothing_written_needs_no_sync(void **state)
     assert_ok(shard_make_durable(&rig->shards[0], 0));
     assert_int_equal(rig->shards[0].counts.syncs, 0);
     rig_stop(rig);
+}
+
+static void put_another(struct rig *rig)
+{
+    assert_ok(rig_put(rig, "another", "value"));
+}
+
+/* Whether the sync covers what was appended after it began nobody knows. */
+static void test_a_sync_does_not_answer_for_what_came_after_it_began(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+        struct shard *shard = &rig->shards[0];
+        uint64_t before;
+
+        assert_ok(rig_put(rig, "key", "value"));
+        before = rig->position;
+        during_sync_rig = rig;
+        during_sync = put_another;
+        assert_ok(shard_make_durable(shard, before));
+        assert_null(during_sync);
+        assert_true(rig->position > before);
+        assert_int_equal(atomic_load(&shard->synced), before);
+        assert_ok(shard_make_durable(shard, rig->position));
+        assert_int_equal(shard->counts.syncs, 2);
+        rig_stop(rig);
+    }
 }
 
 /* The segment before the active one is synced first: what is durable is a prefix of the log. */
@@ -331,6 +374,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_position_is_durable_after_the_call),
         cmocka_unit_test(test_nothing_written_needs_no_sync),
+        cmocka_unit_test(test_a_sync_does_not_answer_for_what_came_after_it_began),
         cmocka_unit_test(test_rotated_segments_are_synced_too),
         cmocka_unit_test(test_writers_that_wait_share_one_sync),
         cmocka_unit_test(test_shards_sync_alone_unless_a_batch_ties_them),
