@@ -69,7 +69,8 @@ static void check_nice_run(void)
 
     thread_run_nice(run_errand, &errand);
     CHECK(errand.runs == 1, "it ran %d times", errand.runs);
-    CHECK(errand.niceness > before, "it ran with niceness %d", errand.niceness);
+    CHECK(errand.niceness == (before < 10 ? 10 : before), "it ran with niceness %d",
+          errand.niceness);
     CHECK(niceness() == before, "the caller is left with niceness %d", niceness());
 }
 
@@ -93,6 +94,20 @@ static void test_a_nice_run_leaves_the_caller_as_it_was_without_privileges(void 
     if (child == 0) {
         if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
             _exit(0);
+        check_nice_run();
+        _exit(0);
+    }
+    wait_for_success(child);
+}
+
+/* It did not: the merges of a program at nice 15 ran at nice 10, where that is allowed. */
+static void test_a_nice_run_makes_no_one_less_nice(void **state)
+{
+    pid_t child = fork();
+
+    (void)state;
+    if (child == 0) {
+        (void)setpriority(PRIO_PROCESS, 0, 15);
         check_nice_run();
         _exit(0);
     }
@@ -133,6 +148,7 @@ int main(void)
         cmocka_unit_test(test_there_is_at_least_one_processor),
         cmocka_unit_test(test_a_nice_run_is_over_when_the_call_returns),
         cmocka_unit_test(test_a_nice_run_leaves_the_caller_as_it_was_without_privileges),
+        cmocka_unit_test(test_a_nice_run_makes_no_one_less_nice),
         cmocka_unit_test(test_a_nice_run_happens_without_a_thread_too),
     };
 

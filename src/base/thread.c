@@ -65,7 +65,10 @@ static void *run_nice(void *argument)
 {
     struct nice_call *call = argument;
 
-    (void)setpriority(PRIO_PROCESS, 0, BACKGROUND_NICE); /* of this thread alone, on Linux */
+    /* Of this thread alone, on Linux. One that is nicer already must not be made less so, as it
+     * would with privileges. */
+    if (getpriority(PRIO_PROCESS, 0) < BACKGROUND_NICE)
+        (void)setpriority(PRIO_PROCESS, 0, BACKGROUND_NICE);
     return call->run(call->argument);
 }
 
