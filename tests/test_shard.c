@@ -1,6 +1,8 @@
 /* shard/shard and shard/read: puts, deletes and look-ups in one shard. */
 #include "unit_shard.h"
 
+#include "base/thread.h"
+
 static void test_what_is_put_is_found(void **state)
 {
     (void)state;
@@ -252,6 +254,56 @@ static void test_a_damaged_record_is_corruption_and_never_the_value_before(void 
         }
 }
 
+/* ---- segments that go ------------------------------------------------------------------------ */
+
+struct retiring {
+    struct rig *rig;
+    struct segment *segment;
+    _Atomic bool done;
+};
+
+static void *retire(void *argument)
+{
+    struct retiring *retiring = argument;
+
+    shard_retire(only(retiring->rig), &retiring->segment, 1);
+    atomic_store(&retiring->done, true);
+    return NULL;
+}
+
+/* One that a run's stale entry, or another key's of the same tag, has led there: it comes after
+ * those have left who were waited for first, and before the segment is out of the table. */
+static void test_a_segment_stays_under_a_reader_who_found_it_in_the_table(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_of_small_segments(unit_modes[m]);
+        struct shard *shard = only(rig);
+        struct retiring retiring = {.rig = rig};
+        struct epoch_guard guard;
+        pthread_t thread;
+
+        while (shard->segments.count < 3)
+            assert_ok(rig_put(rig, "key", "value"));
+        shard_do_work(shard, SHARD_WORK_SEAL);
+        pthread_mutex_lock(&shard->lock);
+        retiring.segment = segments_get(&shard->segments, 1);
+        assert_ok(thread_start(&thread, retire, &retiring));
+        pause_us(50000); /* it stands at the lock */
+        guard = epoch_enter(&rig->env.epoch);
+        assert_ptr_equal(segments_get(&shard->segments, 1), retiring.segment);
+        pthread_mutex_unlock(&shard->lock);
+        pause_us(50000);
+        assert_false(atomic_load(&retiring.done));
+        assert_true(path_exists(rig_path(rig, 0, "1.data")));
+        epoch_leave(guard);
+        pthread_join(thread, NULL);
+        assert_false(path_exists(rig_path(rig, 0, "1.data")));
+        rig_abandon(rig);
+        rig_stop(rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_counts_are_the_same_after_reopening),
         cmocka_unit_test(test_an_expired_key_is_not_there),
         cmocka_unit_test(test_a_damaged_record_is_corruption_and_never_the_value_before),
+        cmocka_unit_test(test_a_segment_stays_under_a_reader_who_found_it_in_the_table),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

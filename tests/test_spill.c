@@ -1,4 +1,8 @@
 /* shard/spill and relief: what a flush puts into a run, and when there is one. */
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "unit_shard.h"
 
 #include "base/thread.h"
@@ -312,6 +316,74 @@ static void test_what_stays_staged_is_not_called_covered(void **state)
     rig_stop(rig);
 }
 
+/* ---- a manifest in doubt --------------------------------------------------------------------- */
+
+/* A directory whose syncs fail; none. */
+static char unsyncable[300];
+
+/* In place of the C library's. */
+int fsync(int file)
+{
+    char target[512];
+    char link[40];
+    ssize_t size;
+
+    if (unsyncable[0] == '\0')
+        return (int)syscall(SYS_fsync, file);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    size = readlink(link, target, sizeof target - 1);
+    assert_true(size > 0);
+    target[size] = '\0';
+    if (strcmp(target, unsyncable) != 0)
+        return (int)syscall(SYS_fsync, file);
+    errno = EIO;
+    return -1;
+}
+
+/* Opens the shard again: whichever manifest holds, its runs are there. */
+static void assert_no_run_is_missing(struct rig *rig, uint32_t runs, unsigned keys)
+{
+    assert_int_equal(atomic_load(&only(rig)->failed), CASK_EIO);
+    rig_crash(rig);
+    assert_false(log_lines_mention(&rig->lines, "a run is missing"));
+    assert_int_equal(index_lower(&only(rig)->index).runs->count, runs);
+    assert_keys(rig, 0, keys);
+    rig_stop(rig);
+}
+
+/* The manifest that names the run has taken the place of the old one, but its name could not be
+ * synced: it may hold, or not. */
+static void test_a_run_stays_when_its_manifest_is_in_doubt(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    put_keys(rig, 0, 100);
+    assert_ok(spill_flush(only(rig), false)); /* makes the directory of the runs */
+    put_keys(rig, 100, 200);
+    snprintf(unsyncable, sizeof unsyncable, "%s/shard-000", rig->place.path);
+    assert_int_equal(spill_flush(only(rig), false), CASK_EIO);
+    unsyncable[0] = '\0';
+    assert_no_run_is_missing(rig, 2, 200);
+}
+
+static void test_a_merged_run_stays_when_its_manifest_is_in_doubt(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    for (unsigned i = 0; i < 300; i += 100) {
+        put_keys(rig, i, i + 100);
+        assert_ok(spill_flush(only(rig), false));
+    }
+    snprintf(unsyncable, sizeof unsyncable, "%s/shard-000", rig->place.path);
+    pthread_mutex_lock(&only(rig)->merge_lock);
+    assert_int_equal(spill_merge_runs(only(rig), true), CASK_EIO);
+    pthread_mutex_unlock(&only(rig)->merge_lock);
+    unsyncable[0] = '\0';
+    assert_no_run_is_missing(rig, 1, 300);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -324,6 +396,8 @@ int main(void)
         cmocka_unit_test(test_merges_of_runs_wait_for_buffers),
         cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
         cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
+        cmocka_unit_test(test_a_run_stays_when_its_manifest_is_in_doubt),
+        cmocka_unit_test(test_a_merged_run_stays_when_its_manifest_is_in_doubt),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
