@@ -1,5 +1,7 @@
 /* merge/copy: what merges write, in pieces larger and smaller than records; and what becomes of
  * segments that were to be merged and were not. */
+#include <unistd.h>
+
 #include "unit_merge.h"
 
 #define PIECE ((size_t)2 << 20) /* what an output is written in */
@@ -118,11 +120,46 @@ static void test_a_merge_that_is_stopped_leaves_no_segment_without_its_hint(void
     }
 }
 
+static void remove_hints(struct store *store)
+{
+    for (unsigned id = 1; id < 200; id++) {
+        char name[24];
+
+        snprintf(name, sizeof name, "%u.hint", id);
+        (void)unlink(shard_path(store->path, 0, name));
+    }
+}
+
+/* What reads a segment without its hint leaves out the pieces of a batch that has no end. */
+static void test_a_copied_record_is_whole_without_its_batch(void **state)
+{
+    (void)state;
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = store_begin_mode(1, mode, 4096);
+        struct book book = {.last_version = 0};
+
+        for (unsigned round = 0; round < 4; round++) {
+            book_batch(&book, store->db, 0, BOOK_KEYS / 2);
+            book_put_range(&book, store->db, BOOK_KEYS / 2, BOOK_KEYS);
+        }
+        merge_all(store);
+        CHECK(stats_of(store).merges > 0, "nothing was merged");
+        store_down(store);
+        remove_hints(store);
+        store_up(store);
+        CHECK(stats_of(store).hints_rebuilt > 0, "there were hints still");
+        book_check(&book, store->db);
+        check_no_errors(store);
+        store_end(store);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_of_all_sizes_are_copied_whole),
         cmocka_unit_test(test_a_merge_that_is_stopped_leaves_no_segment_without_its_hint),
+        cmocka_unit_test(test_a_copied_record_is_whole_without_its_batch),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
