@@ -38,6 +38,29 @@ static void test_damage_in_the_log_is_reported_and_the_rest_stays(void **state)
     }
 }
 
+/* A power loss later must not take such damage for the end of the log: the open that met it has
+ * told the next ones before anything was appended. */
+static void test_damage_is_known_before_anything_is_appended(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+
+        put_keys(rig, 0, 5);
+        rig_abandon(rig);
+        rig_patch(rig, 0, "1.data", SEGMENT_HEADER_BYTES + 2 * 32 + 20, "?", 1);
+        rig_open(rig);
+        put_keys(rig, 5, 10);
+        assert_ok(shard_make_durable(only(rig), rig->position));
+        rig_abandon(rig);
+        other_boot(rig);
+        rig_open(rig);
+        assert_keys(rig, 0, 2);
+        assert_keys(rig, 3, 10);
+        rig_stop(rig);
+    }
+}
+
 /* What the manifest calls clean was durable. Without its hint the records are read, and one that is
  * bad is no torn tail: nothing of the file may be cut. */
 static void test_damage_below_the_clean_length_is_never_cut(void **state)
@@ -475,6 +498,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damage_in_the_log_is_reported_and_the_rest_stays),
+        cmocka_unit_test(test_damage_is_known_before_anything_is_appended),
         cmocka_unit_test(test_damage_below_the_clean_length_is_never_cut),
         cmocka_unit_test(test_damage_in_a_sealed_segment_without_a_hint_leaves_the_rest),
         cmocka_unit_test(test_a_segment_cut_within_its_header_loses_no_later_write),

@@ -384,6 +384,23 @@ static void test_a_merged_run_stays_when_its_manifest_is_in_doubt(void **state)
     assert_no_run_is_missing(rig, 1, 300);
 }
 
+/* The same of a next segment, which is not made for spilling alone. */
+static void test_a_segment_stays_when_its_manifest_is_in_doubt(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    put_keys(rig, 0, 100);
+    snprintf(unsyncable, sizeof unsyncable, "%s/shard-000", rig->place.path);
+    assert_int_equal(shard_prepare(only(rig), 0, PREPARE_FOR_WRITES), CASK_EIO);
+    unsyncable[0] = '\0';
+    assert_int_equal(atomic_load(&only(rig)->failed), CASK_EIO);
+    rig_crash(rig);
+    assert_false(log_lines_mention(&rig->lines, "the segment is missing"));
+    assert_keys(rig, 0, 100);
+    rig_stop(rig);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -398,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
         cmocka_unit_test(test_a_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_merged_run_stays_when_its_manifest_is_in_doubt),
+        cmocka_unit_test(test_a_segment_stays_when_its_manifest_is_in_doubt),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
