@@ -61,6 +61,29 @@ static void test_damage_is_known_before_anything_is_appended(void **state)
     }
 }
 
+/* T24: a record that stands where another one was written is none. */
+static void test_a_record_at_another_place_is_damage(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++) {
+        struct rig *rig = rig_start(1, unit_modes[m]);
+        uint8_t *file;
+        size_t size;
+
+        put_keys(rig, 0, 5);
+        rig_abandon(rig);
+        file = read_whole_file(rig_path(rig, 0, "1.data"), &size);
+        rig_patch(rig, 0, "1.data", SEGMENT_HEADER_BYTES + 2 * 32, file + SEGMENT_HEADER_BYTES, 32);
+        free(file);
+        rig_open(rig);
+        assert_true(log_lines_count(&rig->lines, CASK_LOG_ERROR) > 0);
+        assert_value(rig, "key2", NULL);
+        assert_keys(rig, 0, 2);
+        assert_keys(rig, 3, 5);
+        rig_stop(rig);
+    }
+}
+
 /* What the manifest calls clean was durable. Without its hint the records are read, and one that is
  * bad is no torn tail: nothing of the file may be cut. */
 static void test_damage_below_the_clean_length_is_never_cut(void **state)
@@ -499,6 +522,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_damage_in_the_log_is_reported_and_the_rest_stays),
         cmocka_unit_test(test_damage_is_known_before_anything_is_appended),
+        cmocka_unit_test(test_a_record_at_another_place_is_damage),
         cmocka_unit_test(test_damage_below_the_clean_length_is_never_cut),
         cmocka_unit_test(test_damage_in_a_sealed_segment_without_a_hint_leaves_the_rest),
         cmocka_unit_test(test_a_segment_cut_within_its_header_loses_no_later_write),
