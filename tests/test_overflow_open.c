@@ -151,6 +151,49 @@ static void test_after_a_kill_only_what_the_runs_do_not_cover_is_read(void **sta
     }
 }
 
+/* It is newer than all that they have, so that they need not be asked. */
+static void test_after_a_kill_no_run_is_asked_about_the_tail(void **state)
+{
+    struct rig *rig = start(unit_modes[0]);
+
+    (void)state;
+    put_keys(rig, 0, 300);
+    flush_index(rig);
+    put_keys(rig, 200, 500);
+    rig_crash(rig);
+    assert_int_equal(only(rig)->counts.recovered_records, 300);
+    assert_int_equal(index_counts(&only(rig)->index).filter_asks, 0);
+    assert_int_equal(keydir_count(index_keydir(&only(rig)->index)), 300);
+    assert_keys(rig, 0, 500);
+    assert_true(index_counts(&only(rig)->index).filter_asks > 0);
+    flush_index(rig);
+    assert_int_equal(index_entries(&only(rig)->index), 500);
+    assert_quiet(rig);
+    rig_stop(rig);
+}
+
+/* The table is made for the keys of the tail, not for its records. */
+static void test_a_tail_of_few_keys_takes_little_memory(void **state)
+{
+    static const unsigned keys[] = {1, 100, 20000};
+    const unsigned records = 40000;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        struct rig *rig = start(unit_modes[0]);
+
+        for (unsigned put = 0; put < records; put += keys[i])
+            put_keys(rig, 0, keys[i]);
+        rig_crash(rig);
+        assert_int_equal(keydir_count(index_keydir(&only(rig)->index)), keys[i]);
+        assert_in_range(index_keydir(&only(rig)->index)->committed_bytes, keys[i] * 11,
+                        keys[i] * 16 + 8192);
+        assert_keys(rig, 0, keys[i]);
+        assert_quiet(rig);
+        rig_stop(rig);
+    }
+}
+
 /* Segments that were left but not sealed yet: what the runs cover of them ends with their seal. */
 static void test_a_covered_seal_is_still_one(void **state)
 {
@@ -327,6 +370,8 @@ int main(void)
         cmocka_unit_test(test_runs_merged_while_loading_keep_tombstones),
         cmocka_unit_test(test_the_end_of_an_open_gets_no_buffers),
         cmocka_unit_test(test_after_a_kill_only_what_the_runs_do_not_cover_is_read),
+        cmocka_unit_test(test_after_a_kill_no_run_is_asked_about_the_tail),
+        cmocka_unit_test(test_a_tail_of_few_keys_takes_little_memory),
         cmocka_unit_test(test_a_covered_seal_is_still_one),
         cmocka_unit_test(test_a_missing_hint_of_a_covered_segment_is_made),
         cmocka_unit_test(test_figures_are_the_same_after_any_opening),

@@ -341,16 +341,30 @@ int keydir_reserve(struct keydir *keydir, uint64_t more)
     return load(&keydir->size) == 0 ? status : CASK_OK;
 }
 
+/* Page by page, each read before it is written, it would cost more than the inserts. */
+static void bring_in_from(struct keydir *keydir, uint64_t first)
+{
+    atomic_store_explicit(&keydir->fresh_bytes, first, memory_order_relaxed);
+    atomic_store_explicit(&keydir->fresh_end, keydir->committed_bytes, memory_order_release);
+    if (is_large(keydir))
+        keydir_populate(keydir);
+    keydir->grows = false;
+}
+
 int keydir_presize(struct keydir *keydir, uint64_t more)
 {
     uint64_t wanted = keydir_count(keydir) + more;
+    uint64_t before = keydir->committed_bytes;
     int status;
 
     if (load(&keydir->size) == 0) {
         status = keydir_start_table(keydir, keydir_homes_for(wanted));
+        if (status != CASK_OK)
+            status = keydir_start_table(keydir,
+                                        wanted * 100 / ((uint64_t)SLOTS * FULL_AT_PERCENT) + 1);
         if (status == CASK_OK)
-            return CASK_OK;
-        return keydir_start_table(keydir, wanted * 100 / ((uint64_t)SLOTS * FULL_AT_PERCENT) + 1);
+            bring_in_from(keydir, before);
+        return status;
     }
     if (!finish_growth(keydir))
         return CASK_ENOMEM;
@@ -359,5 +373,6 @@ int keydir_presize(struct keydir *keydir, uint64_t more)
     status = start_growth(keydir, wanted);
     if (status != CASK_OK)
         return status;
+    bring_in_from(keydir, before);
     return finish_growth(keydir) ? CASK_OK : CASK_ENOMEM;
 }

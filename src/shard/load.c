@@ -4,6 +4,9 @@
 #include "shard/recover.h"
 
 #define CANDIDATES 8u
+#define AHEAD 16u /* entries whose buckets are on their way into the cache */
+#define SAMPLE_TAGS ((uint64_t)8192)
+#define SAMPLE_BITS (SAMPLE_TAGS * 32)
 
 /* One entry of a hint, on its way in. */
 struct loading {
@@ -159,6 +162,7 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
                         const struct record *fresh)
 {
     struct index_lower lower = index_lower(&shard->index);
+    struct run_counts counts = {0};
     int status = CASK_NOTFOUND;
 
     for (unsigned tier = 1; lower.runs && tier <= lower.runs->count && status == CASK_NOTFOUND;
@@ -166,11 +170,12 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
         uint64_t locations[CANDIDATES];
         unsigned found;
 
-        status = index_find_lower(&lower, tier, entry->tag, locations, CANDIDATES, &found, NULL);
+        status = index_find_lower(&lower, tier, entry->tag, locations, CANDIDATES, &found, &counts);
         if (status != CASK_OK)
             return status;
         status = look_in_run(shard, entry, fresh, locations, found);
     }
+    index_count(&shard->index, 0, &counts);
     if (status == CASK_OK && !entry->tombstone && !is_figured(shard, entry->location))
         shard_count_dead(shard, segment, entry->size);
     return status == CASK_EEXIST ? CASK_OK : status;
@@ -195,13 +200,15 @@ static int load_entry(struct loader *loader, struct segment *segment, const stru
     struct keydir *keydir = index_keydir(&shard->index);
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(keydir, entry->tag, locations, CANDIDATES);
+    bool news = entry->sequence > loader->newest; /* than anything that a run may have */
     int status = entry->tombstone ? note_tombstone(loader, entry) : CASK_OK;
 
     if (status != CASK_OK)
         return status;
     status = CASK_NOTFOUND;
+    loader->newest = max_u64(loader->newest, entry->sequence);
     count_added(shard, segment, entry);
-    if (found > 0 || index_lower(&shard->index).runs) {
+    if (found > 0 || (!news && index_lower(&shard->index).runs)) {
         struct record_buffer buffer;
         struct found fresh;
         const struct record *record = NULL;
@@ -211,7 +218,7 @@ static int load_entry(struct loader *loader, struct segment *segment, const stru
             record = &fresh.record;
         for (unsigned i = 0; status != CASK_OK && i < found && i < CANDIDATES; i++)
             status = decide(shard, segment, entry, locations[i], record);
-        if (status == CASK_NOTFOUND)
+        if (status == CASK_NOTFOUND && !news)
             status = look_in_runs(shard, segment, entry, record);
         record_buffer_release(&buffer);
     }
@@ -324,17 +331,57 @@ int load_hint(struct loader *loader, struct segment *segment, const struct hint 
     return status;
 }
 
+static uint32_t tag_at(const struct shard *shard, const struct hint *hint, uint64_t i)
+{
+    return hash_tag(hint_entry_at(hint, i).hash, shard->env->shard_bits);
+}
+
+/* About as many tags as the keydir does not have yet, in whatever order they are: those that are
+ * found among the lowest ones, of which there are not many, times the share that these are of all.
+ * A few too little, since two tags may share a bit. */
+static uint64_t estimate_new_tags(const struct shard *shard, const struct hint *hint)
+{
+    uint64_t seen[SAMPLE_BITS / 64] = {0};
+    uint64_t parts = hint->count / SAMPLE_TAGS + 1;
+    uint64_t count = 0;
+
+    for (uint64_t i = 0; i < hint->count; i++) {
+        uint32_t tag = tag_at(shard, hint, i);
+        uint64_t bit = tag * parts / (((uint64_t)1 << 32) / SAMPLE_BITS);
+
+        if (bit >= SAMPLE_BITS || (seen[bit / 64] >> bit % 64 & 1) != 0)
+            continue;
+        seen[bit / 64] |= (uint64_t)1 << bit % 64;
+        count += keydir_find(index_keydir(&shard->index), tag, NULL, 0) == 0;
+    }
+    return count * parts;
+}
+
+/* The buckets of the entries to come, so that the misses on them overlap. */
+static void prefetch_ahead(const struct shard *shard, const struct hint *hint, uint64_t i)
+{
+    const struct keydir *keydir = index_keydir(&shard->index);
+
+    if (i + AHEAD < hint->count)
+        keydir_prefetch(keydir, tag_at(shard, hint, i + AHEAD));
+    if (i + AHEAD / 2 < hint->count)
+        keydir_prefetch_passed(keydir, tag_at(shard, hint, i + AHEAD / 2));
+}
+
 int load_tail(struct loader *loader, const struct tail *tail)
 {
     struct shard *shard = loader->shard;
     struct segment *segment = tail->segment;
     uint64_t listed = 0;
-    int status = CASK_OK;
+    int status = keydir_presize(index_keydir(&shard->index), estimate_new_tags(shard, &tail->hint));
 
+    if (status == CASK_ENOMEM) /* then it grows as far as it can */
+        status = CASK_OK;
     for (uint64_t i = 0; status == CASK_OK && i < tail->hint.count; i++) {
         struct hint_entry entry = hint_entry_at(&tail->hint, i);
         struct loading loading = loading_of(shard, segment, &entry);
 
+        prefetch_ahead(shard, &tail->hint, i);
         if (entry.offset < segment->covered)
             continue;
         listed += entry.offset < segment->figured ? 0 : loading.size;

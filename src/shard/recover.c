@@ -66,6 +66,12 @@ static int read_manifest(struct recovery *recovery)
     return CASK_OK;
 }
 
+static void note_loaded(struct recovery *recovery, uint64_t sequence)
+{
+    recovery->max_sequence = max_u64(recovery->max_sequence, sequence);
+    recovery->loaded_sequence = max_u64(recovery->loaded_sequence, sequence);
+}
+
 /* ---- the segments ---------------------------------------------------------------------------- */
 
 static int open_listed(struct recovery *recovery, const struct manifest_segment *listed,
@@ -152,7 +158,7 @@ static int load_by_reading(struct recovery *recovery, struct segment *segment,
         report_damage(shard, &tail);
     tail.end = length;
     status = load_tail(&recovery->loader, &tail);
-    recovery->max_sequence = max_u64(recovery->max_sequence, tail.max_sequence);
+    note_loaded(recovery, tail.max_sequence);
     if (status == CASK_OK && !shard->env->read_only && !tail.damaged && tail.bad_bytes == 0) {
         int written;
 
@@ -175,7 +181,7 @@ static int load_sealed(struct recovery *recovery, struct segment *segment,
 
     if (status == CASK_OK) {
         status = load_hint(&recovery->loader, segment, &hint);
-        recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
+        note_loaded(recovery, hint.max_sequence);
         hint_release(&hint);
     } else if (status == CASK_NOTFOUND) {
         /* with neither data nor hint it was reported already */
@@ -255,7 +261,7 @@ static int read_open(struct recovery *recovery, struct segment *segment,
         from = hint.length;
         segment->clean_length = hint.length;
         status = load_hint(&recovery->loader, segment, &hint);
-        recovery->max_sequence = max_u64(recovery->max_sequence, hint.max_sequence);
+        note_loaded(recovery, hint.max_sequence);
         hint_release(&hint);
     }
     if (status != CASK_OK && status != CASK_NOTFOUND)
@@ -296,6 +302,8 @@ static void take_covered(struct recovery *recovery, struct segment *segment,
     shard->counts.live_bytes += listed->live_bytes;
     shard->counts.dead_bytes += listed->dead_bytes;
     recovery->max_sequence = max_u64(recovery->max_sequence, listed->max_sequence);
+    if (listed->flags & MANIFEST_SEALED)
+        note_loaded(recovery, listed->max_sequence);
 }
 
 /* Runs that cannot be used are made anew from the segments, which are all read then. */
@@ -393,6 +401,7 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     memset(recovery, 0, sizeof *recovery);
     recovery->shard = shard;
     recovery->loader.shard = shard;
+    recovery->loader.newest = UINT64_MAX; /* segments are not in the order of sequence numbers */
     spill_bound_loading(shard, shard->env->spills);
     status = read_manifest(recovery);
     if (status == CASK_OK && shard->dir)
@@ -551,6 +560,29 @@ static int unlink_dropped(struct recovery *recovery)
     return status;
 }
 
+/* The highest sequence number that the index may have before the tails are loaded. Of a tail's own
+ * segment it has what was covered, all of which is older than the rest of it: so what is loaded
+ * last, which is the log's end and most of what there is, need not be looked for in the runs. */
+static uint64_t newest_known(const struct recovery *recovery)
+{
+    uint64_t newest = recovery->loaded_sequence;
+
+    for (uint64_t i = 0; i < recovery->tail_count; i++) {
+        const struct tail *tail = &recovery->tails[i];
+        uint64_t first = 0;
+
+        if (tail->segment->covered <= SEGMENT_HEADER_BYTES)
+            continue;
+        while (first < tail->hint.count &&
+               hint_entry_at(&tail->hint, first).offset < tail->segment->covered)
+            first++;
+        newest = max_u64(newest, first == tail->hint.count
+                                     ? tail->segment->counts.max_sequence
+                                     : hint_entry_at(&tail->hint, first).sequence - 1);
+    }
+    return newest;
+}
+
 int recover_apply(struct recovery *recovery)
 {
     struct shard *shard = recovery->shard;
@@ -564,6 +596,7 @@ int recover_apply(struct recovery *recovery)
     }
     if (recovery->overtaken) /* the writer went on to the next segment while this one was read */
         return CASK_NOTFOUND;
+    recovery->loader.newest = newest_known(recovery);
     for (uint64_t i = 0; status == CASK_OK && i < recovery->tail_count; i++)
         status = apply_tail(recovery, i);
     load_finish(&recovery->loader);

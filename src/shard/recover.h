@@ -27,6 +27,7 @@
  * their sequence numbers. */
 struct loader {
     struct shard *shard;
+    uint64_t newest; /* no run has a record with a higher sequence number */
     struct keydir_entry *tombstones;
     uint64_t tombstone_count;
     uint64_t tombstone_room;
@@ -47,6 +48,7 @@ struct recovery {
     bool missed;    /* a file that the manifest names was not there */
     bool told;      /* a failure has its line in the log */
     uint64_t max_sequence;
+    uint64_t loaded_sequence; /* the highest of what is sealed or was clean */
     uint64_t max_id;
 };
 
