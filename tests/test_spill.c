@@ -131,6 +131,26 @@ static void test_flushes_are_asked_for_before_keydirs_are_refused(void **state)
     rig_stop(rig);
 }
 
+/* The flush begins after the worker took it off the list, and a drain in between asks again. */
+static void test_a_flush_that_was_asked_for_twice_is_one(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    put_keys(rig, 0, 40000);
+    use(rig, 81);
+    spill_look(&rig->env);
+    assert_int_not_equal(shard_take_work(only(rig), SHARD_WORK_FLUSH), 0);
+    spill_look(&rig->env);
+    shard_do_work(only(rig), SHARD_WORK_FLUSH);
+    put_keys(rig, 40000, 40500);
+    assert_int_not_equal(shard_take_work(only(rig), SHARD_WORK_FLUSH), 0);
+    shard_do_work(only(rig), SHARD_WORK_FLUSH);
+    assert_int_equal(only(rig)->spill_counts.flushes, 1);
+    assert_keys(rig, 0, 40500);
+    rig_stop(rig);
+}
+
 static void test_a_writer_that_waits_flushes_a_large_keydir_that_is_free(void **state)
 {
     struct rig *rig = rig_that_spills(4);
@@ -406,6 +426,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_entries_are_sorted_and_those_of_one_tag_stay_in_order),
         cmocka_unit_test(test_flushes_are_asked_for_before_keydirs_are_refused),
+        cmocka_unit_test(test_a_flush_that_was_asked_for_twice_is_one),
         cmocka_unit_test(test_a_writer_that_waits_flushes_a_large_keydir_that_is_free),
         cmocka_unit_test(test_runs_of_small_flushes_are_merged_by_the_writer),
         cmocka_unit_test(test_runs_of_large_flushes_are_left_to_the_worker),

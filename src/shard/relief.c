@@ -79,6 +79,12 @@ void spill_look(struct shard_env *env)
         shard_ask_for_work(shard, SHARD_WORK_FLUSH);
 }
 
+int spill_flush_asked(struct shard *shard)
+{
+    return movable(shard) >= worth_moving(shard->env) ? spill_flush(shard, false)
+                                                      : spill_tidy(shard);
+}
+
 /* Whoever has taken memory for a flush, a merge or a verification holds a merge_lock, and gives the
  * memory back before it lets go of that. */
 static void wait_for_buffers(struct shard_env *env)

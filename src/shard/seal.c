@@ -519,7 +519,7 @@ void shard_do_work(struct shard *shard, unsigned work)
     if (work & SHARD_WORK_PREPARE)
         status = shard_prepare(shard, 0, PREPARE_FOR_WRITES);
     if (work & SHARD_WORK_FLUSH) /* before what nobody waits for */
-        status = status_first(spill_flush(shard, false), status);
+        status = status_first(spill_flush_asked(shard), status);
     else if (work & SHARD_WORK_TIDY)
         status = status_first(spill_tidy(shard), status);
     if (work & SHARD_WORK_SEAL)

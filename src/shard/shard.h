@@ -290,7 +290,11 @@ CHECKED int spill_relieve(struct shard_env *env);
  * them. Takes the merge_lock. */
 CHECKED int spill_flush(struct shard *shard, bool into_one);
 
-/* The same under the merge_lock, without the manifest: while the shard is being opened. */
+/* What a worker does who was asked for a flush. A drain that comes after it was told, and before it
+ * has begun, asks once more: then there is next to nothing to move, and no run is made of that. */
+CHECKED int spill_flush_asked(struct shard *shard);
+
+/* As spill_flush() under the merge_lock, without the manifest: while the shard is being opened. */
 CHECKED int spill_while_loading(struct shard *shard);
 
 /* While the shard is being opened a keydir takes no more than its share of the budget, so that each
