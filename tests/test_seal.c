@@ -100,6 +100,7 @@ static void test_a_hint_of_very_many_records_is_whole(void **state)
 
     (void)state;
     rig->config.segment_bytes = (uint64_t)40 << 20;
+    rig->env.budget.limit_bytes = (uint64_t)64 << 20;
     rig_open(rig);
     for (unsigned i = 0; i < count; i++) {
         char key[16];

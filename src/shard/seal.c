@@ -13,7 +13,9 @@
 #define CHUNK_BYTES ((size_t)256 << 10)
 #define WAITING_MAX 3u
 #define HINT_ENTRY_BYTES 25u
-#define PART_BYTES ((uint64_t)8 << 20) /* of a hint that is being made */
+#define PART_BYTES_MIN ((uint64_t)8 << 20) /* of a hint that is being made */
+#define PART_BYTES_MAX ((uint64_t)32 << 20)
+#define PART_OF_BUDGET 8u
 #define PARTS_MAX 16u
 
 void shard_ask_for_work(struct shard *shard, enum shard_work work)
@@ -155,10 +157,18 @@ static int write_part(struct making *making)
     return status;
 }
 
+/* Each part costs a pass over the segment, so they are as large as befits the memory that the store
+ * was given for its index. */
+static uint64_t part_bytes_for(const struct budget *budget)
+{
+    return min_u64(max_u64(budget->limit_bytes / PART_OF_BUDGET, PART_BYTES_MIN), PART_BYTES_MAX);
+}
+
 static int make_parts(struct making *making)
 {
     uint64_t expected = making->segment->counts.records + making->old.count;
-    uint64_t parts = min_u64(PARTS_MAX, expected * HINT_ENTRY_BYTES / PART_BYTES + 1);
+    uint64_t bytes = part_bytes_for(&making->shard->env->budget);
+    uint64_t parts = min_u64(PARTS_MAX, expected * HINT_ENTRY_BYTES / bytes + 1);
     int status = hint_reserve(&making->part, (expected + expected / 16) / parts + 1);
 
     for (uint64_t i = 0; status == CASK_OK && i < parts && !making->damaged; i++) {
