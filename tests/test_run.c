@@ -48,7 +48,7 @@ static void test_a_tag_on_three_blocks_is_found_whole(void **state)
     unsigned found;
 
     (void)state;
-    for (unsigned shift = 0; shift < 407; shift += 37) {
+    for (unsigned shift = 0; shift < RUN_BLOCK_ENTRIES; shift += 37) {
         for (size_t i = 0; i < 2500; i++)
             entries[i].tag = i < 300 + shift    ? 10 + (uint32_t)i / 2
                              : i < 1300 + shift ? 5000
@@ -99,12 +99,70 @@ static void test_a_run_of_one_tag_alone_is_found_whole(void **state)
     runs_stop(&runs);
 }
 
+/* Where a straight line leads to the wrong cell, be it far below or far above. */
+static void test_crowded_tags_are_found_too(void **state)
+{
+    struct run_place_dir runs = runs_start();
+    struct keydir_entry *entries = run_entries(6000, 1);
+
+    (void)state;
+    for (unsigned kind = 0; kind < 3; kind++) {
+        struct run_summary summary;
+        struct run *run;
+
+        for (uint32_t i = 0; i < 6000; i++) {
+            uint32_t in_block = i % RUN_BLOCK_ENTRIES;
+            uint32_t base = i / RUN_BLOCK_ENTRIES * 200000000;
+
+            entries[i].tag = base + (kind == 0   ? in_block * 2
+                                     : kind == 1 ? (in_block == 0 ? 0 : 199999000 + in_block * 2)
+                                                 : in_block * in_block * 1000 + in_block / 2);
+        }
+        summary = run_build_all(&runs, kind + 1, entries, 6000, kind * 5);
+        assert_ok(run_open_as(&runs, &summary, true, &run));
+        for (size_t i = 0; i < 6000; i++) {
+            check_find(run, entries, 6000, i);
+            if (i + 1 < 6000 && entries[i + 1].tag > entries[i].tag + 1)
+                check_absent(run, entries[i].tag + 1);
+        }
+        run_close(run);
+    }
+    free(entries);
+    runs_stop(&runs);
+}
+
+static void test_a_mapped_run_can_be_read_by_call(void **state)
+{
+    struct run_place_dir runs = runs_start();
+    struct keydir_entry *entries = run_entries(5000, 1);
+    struct run_summary summary = run_build_all(&runs, 1, entries, 5000, 10);
+    struct run_open_options mapped = {.mapped = true};
+    uint64_t location;
+    struct run *run;
+    unsigned found;
+
+    (void)state;
+    assert_ok(run_open(runs.place.dir, &runs.config, 1, summary.bytes, summary.checksum, mapped,
+                       &runs.budget, &run));
+    assert_non_null(run->map);
+    for (size_t i = 0; i < 5000; i++) {
+        assert_ok(run_find_by_call(run, entries[i].tag, &location, 1, &found));
+        assert_int_equal(found, 1);
+        assert_int_equal(location, entries[i].location);
+    }
+    assert_ok(run_find_by_call(run, entries[9].tag + 1, &location, 1, &found));
+    assert_int_equal(found, 0);
+    run_close(run);
+    free(entries);
+    runs_stop(&runs);
+}
+
 static void test_a_filter_saves_reads_and_they_are_counted(void **state)
 {
     struct run_place_dir runs = runs_start();
     struct keydir_entry *entries = run_entries(50000, 1);
     struct run_summary summary = run_build_all(&runs, 1, entries, 50000, 10);
-    struct run_open_options bare = {.without_filter = true};
+    struct run_open_options bare = {.without_filter = true, .mapped = unit_mapped};
     uint64_t offset;
     struct run *run;
 
@@ -217,16 +275,22 @@ static void test_no_flipped_bit_gives_a_wrong_answer(void **state)
 
         overwrite(path, at, (uint8_t)(bytes[at] ^ 1u << bit));
         CHECK_STATUS(run_open_as(&runs, &summary, true, &run), CASK_ECORRUPT);
+        unit_mapped = i % 2 == 0;
         status = run_open_as(&runs, &summary, false, &run);
         CHECK(status == CASK_OK || status == CASK_ECORRUPT, "%s", cask_strerror(status));
         if (status == CASK_OK) {
             CHECK_STATUS(run_verify(run, runs.place.path), CASK_ECORRUPT);
             check_right_or_corrupt(run, entries, SMALL, 71);
             run_close(run);
+            unit_mapped = !unit_mapped;
+            assert_ok(run_open_as(&runs, &summary, false, &run));
+            check_right_or_corrupt(run, entries, SMALL, 71);
+            run_close(run);
         }
         refused += status != CASK_OK;
         overwrite(path, at, bytes[at]);
     }
+    unit_mapped = false;
     assert_true(refused >= (filter_bytes_for(SMALL, 10) + 2 * RUN_FENCE_BYTES) * bits);
     free(bytes);
     free(entries);
@@ -346,7 +410,7 @@ static size_t first_at(const struct keydir_entry *entries, size_t count, uint32_
 
 static void test_a_cursor_gives_all_entries_in_order(void **state)
 {
-    static const size_t counts[] = {0, 1, 407, 408, 20000};
+    static const size_t counts[] = {0, 1, RUN_BLOCK_ENTRIES, RUN_BLOCK_ENTRIES + 1, 20000};
     static const size_t reads[] = {1, 4096, 12288, 1 << 20};
     struct run_place_dir runs = runs_start();
 
@@ -436,12 +500,9 @@ static void test_a_cursor_takes_less_where_the_budget_has_less(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_that_is_there_is_found_and_nothing_else),
-        cmocka_unit_test(test_a_tag_on_three_blocks_is_found_whole),
-        cmocka_unit_test(test_a_run_of_one_tag_alone_is_found_whole),
-        cmocka_unit_test(test_a_filter_saves_reads_and_they_are_counted),
         cmocka_unit_test(test_opening_keeps_to_the_budget),
         cmocka_unit_test(test_no_flipped_bit_gives_a_wrong_answer),
+        cmocka_unit_test(test_a_mapped_run_can_be_read_by_call),
         cmocka_unit_test(test_no_length_but_the_right_one_opens),
         cmocka_unit_test(test_a_file_cut_while_open_is_an_error),
         cmocka_unit_test(test_swapped_and_foreign_files_are_refused),
@@ -449,6 +510,17 @@ int main(void)
         cmocka_unit_test(test_a_cursor_begins_and_goes_on_where_it_is_told),
         cmocka_unit_test(test_a_cursor_takes_less_where_the_budget_has_less),
     };
+    const struct CMUnitTest lookups[] = {
+        cmocka_unit_test(test_all_that_is_there_is_found_and_nothing_else),
+        cmocka_unit_test(test_a_tag_on_three_blocks_is_found_whole),
+        cmocka_unit_test(test_a_run_of_one_tag_alone_is_found_whole),
+        cmocka_unit_test(test_crowded_tags_are_found_too),
+        cmocka_unit_test(test_a_filter_saves_reads_and_they_are_counted),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failed += cmocka_run_group_tests_name("read by call", lookups, NULL, NULL);
+    unit_mapped = true;
+    failed += cmocka_run_group_tests_name("mapped", lookups, NULL, NULL);
+    return failed;
 }

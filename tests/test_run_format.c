@@ -24,7 +24,7 @@ static void fill_block(uint8_t bytes[RUN_BLOCK_BYTES], unsigned count, uint32_t 
 
 static void test_a_block_comes_back_as_it_was_put(void **state)
 {
-    static const unsigned counts[] = {1, 2, 3, 406, 407};
+    static const unsigned counts[] = {1, 2, 3, 20, 21, 22, 46, 47, 395, 396};
     uint8_t bytes[RUN_BLOCK_BYTES];
     struct run_block block;
 
@@ -69,27 +69,68 @@ static void test_a_block_elsewhere_or_of_another_size_is_refused(void **state)
     assert_int_equal(run_block_decode(bytes, 0, PLACE, &block), CASK_ECORRUPT);
 }
 
+static void set_count(uint8_t bytes[RUN_BLOCK_BYTES], unsigned cell, unsigned count)
+{
+    size_t from = cell == 0 ? 0 : run_cell_at(cell, 0);
+    size_t end = run_cell_at(cell, RUN_CELL_AT_CHECKSUM);
+
+    bytes[run_cell_at(cell, RUN_CELL_AT_COUNT)] = (uint8_t)count;
+    put_u32(bytes + end, checksum_small_placed(bytes + from, end - from, PLACE * 16 + cell));
+}
+
 /* A checksum is no defence against intent. */
 static void test_counts_and_order_are_checked_behind_a_good_checksum(void **state)
 {
-    static const unsigned counts[] = {0, 408, 65535};
+    static const struct {
+        unsigned cell, count;
+    } bad[] = {{0, 0}, {0, 20}, {0, 22}, {0, 255}, {1, 0}, {1, 24}, {1, 26}, {14, 24}, {15, 255}};
     uint8_t bytes[RUN_BLOCK_BYTES];
     struct run_block block;
+    unsigned end;
 
     (void)state;
-    for (size_t n = 0; n < COUNT_OF(counts); n++) {
-        fill_block(bytes, 407, 1000);
-        run_block_seal(bytes, counts[n], PLACE);
+    for (size_t n = 0; n < COUNT_OF(bad); n++) {
+        fill_block(bytes, 396, 1000);
+        set_count(bytes, bad[n].cell, bad[n].count);
         assert_int_equal(run_block_decode(bytes, sizeof bytes, PLACE, &block), CASK_ECORRUPT);
+        assert_int_equal(run_cell_check(bytes, bad[n].cell, PLACE, &end),
+                         bad[n].count < (bad[n].cell == 0 ? 22 : 26));
     }
-    for (unsigned i = 1; i < 407; i += 9) {
-        fill_block(bytes, 407, 1000);
+    fill_block(bytes, 0, 1000);
+    assert_int_equal(run_block_decode(bytes, sizeof bytes, PLACE, &block), CASK_ECORRUPT);
+    for (unsigned i = 1; i < 396; i += 9) {
+        fill_block(bytes, 396, 1000);
         run_block_put(bytes, i, (i - 1) * 1000 - (i > 1), 5);
         if (i == 1)
             run_block_put(bytes, 0, 1, 5);
-        run_block_seal(bytes, 407, PLACE);
+        run_block_seal(bytes, 396, PLACE);
         assert_int_equal(run_block_decode(bytes, sizeof bytes, PLACE, &block), CASK_ECORRUPT);
     }
+}
+
+/* A look-up checks some cells only, and no more than these may count. */
+static void test_a_cell_is_good_where_its_own_bytes_are(void **state)
+{
+    uint8_t bytes[RUN_BLOCK_BYTES];
+    unsigned end;
+
+    (void)state;
+    fill_block(bytes, 100, 1000); /* 21 + 25 + 25 + 25 + 4 */
+    for (size_t byte = 0; byte < sizeof bytes; byte++) {
+        bytes[byte] ^= 0x10;
+        for (unsigned cell = 0; cell < RUN_BLOCK_CELLS; cell++)
+            CHECK(run_cell_check(bytes, cell, PLACE, &end) ==
+                      (cell != (byte + RUN_PAGE_HEADER_BYTES) / RUN_CELL_BYTES),
+                  "cell %u", cell);
+        bytes[byte] ^= 0x10;
+    }
+    for (unsigned cell = 0; cell < RUN_BLOCK_CELLS; cell++) {
+        assert_true(run_cell_check(bytes, cell, PLACE, &end));
+        assert_int_equal(end, cell < 4 ? 25 : cell == 4 ? 4 : 0);
+        assert_false(run_cell_check(bytes, cell, PLACE + 1, &end));
+    }
+    memmove(bytes + run_cell_at(2, 0), bytes + run_cell_at(3, 0), RUN_CELL_BYTES);
+    assert_false(run_cell_check(bytes, 2, PLACE, &end));
 }
 
 /* Sorted tags: spread evenly, crowded at one end, or many alike. */
@@ -305,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_no_bit_of_a_block_may_change),
         cmocka_unit_test(test_a_block_elsewhere_or_of_another_size_is_refused),
         cmocka_unit_test(test_counts_and_order_are_checked_behind_a_good_checksum),
+        cmocka_unit_test(test_a_cell_is_good_where_its_own_bytes_are),
         cmocka_unit_test(test_lower_bounds_are_those_of_a_linear_search),
         cmocka_unit_test(test_a_footer_comes_back_as_it_was),
         cmocka_unit_test(test_a_footer_of_another_run_is_refused),

@@ -65,11 +65,14 @@ static inline struct run_summary run_build_all(struct run_place_dir *runs, uint6
     return summary;
 }
 
+static _Thread_local bool unit_mapped; /* how runs are opened */
+
 static inline int run_open_as(struct run_place_dir *runs, const struct run_summary *summary,
                               bool validate, struct run **ret_run)
 {
     return run_open(runs->place.dir, &runs->config, summary->id, summary->bytes, summary->checksum,
-                    (struct run_open_options){.validate = validate}, &runs->budget, ret_run);
+                    (struct run_open_options){.validate = validate, .mapped = unit_mapped},
+                    &runs->budget, ret_run);
 }
 
 static _Thread_local struct run_counts unit_counts; /* of the look-ups below */

@@ -101,6 +101,16 @@ static int read_filter(struct run *run)
     return status;
 }
 
+/* Where there is no mapping to be had the run is read by call. */
+static void map_pages(struct run *run)
+{
+    void *map;
+
+    if (run->footer.blocks > 0 &&
+        io_map(run->file, (size_t)(run->footer.pages * RUN_PAGE_BYTES), false, &map) == CASK_OK)
+        run->map = map;
+}
+
 static int load(struct run *run, const struct run_config *config, struct run_open_options options)
 {
     int status = read_footer(run, config);
@@ -111,6 +121,8 @@ static int load(struct run *run, const struct run_config *config, struct run_ope
         status = read_fence(run);
     if (status == CASK_OK && !options.without_filter)
         status = read_filter(run);
+    if (status == CASK_OK && options.mapped)
+        map_pages(run);
     return status;
 }
 
@@ -150,33 +162,125 @@ void run_close(struct run *run)
 {
     if (!run)
         return;
+    if (run->map)
+        io_unmap((void *)(uintptr_t)run->map, (size_t)(run->footer.pages * RUN_PAGE_BYTES));
     io_close(run->file);
     run_buffer_release(&run->fence_buffer);
     filter_release(&run->filter);
     free(run);
 }
 
+/* What a look-up has found so far. */
+struct finds {
+    uint64_t *locations;
+    unsigned room;
+    unsigned count;
+};
+
+/* One block of a run, of which cells are checked as they are come to. */
+struct cells {
+    const uint8_t *bytes;
+    uint64_t place;
+    unsigned last; /* the last cell that has entries */
+    unsigned cell;
+    unsigned first; /* places in it */
+    unsigned end;
+};
+
+/* Every cell up to the last has entries. */
+static int enter_cell(struct cells *cells, unsigned cell)
+{
+    cells->cell = cell;
+    cells->first = run_cell_first(cell);
+    if (!run_cell_check(cells->bytes, cell, cells->place, &cells->end) ||
+        cells->end == cells->first)
+        return CASK_ECORRUPT;
+    return CASK_OK;
+}
+
+static uint32_t tag_at(const struct cells *cells, unsigned place)
+{
+    return run_cell_tag(cells->bytes, cells->cell, place);
+}
+
+/* Asks for the lines of a cell. */
+static void prefetch_cell(const uint8_t *bytes, unsigned cell)
+{
+    for (unsigned at = RUN_PAGE_HEADER_BYTES; at < RUN_CELL_BYTES; at += 64)
+        __builtin_prefetch(bytes + run_cell_at(cell, at));
+}
+
+/* The cell that a straight line between the first tags of this block and the next leads to. It is
+ * the right one for three tags of four, and its nearer neighbour for the others: both are asked
+ * for. */
+static unsigned guess_cell(const struct run *run, const struct cells *cells, uint64_t number,
+                           uint32_t tag, unsigned count)
+{
+    uint32_t first = run_fence_tag(run->fence, number);
+    uint32_t end = number + 1 < run->blocks ? run_fence_tag(run->fence, number + 1) : UINT32_MAX;
+    unsigned entry = tag <= first ? 0 : count - 1;
+    unsigned cell;
+    bool early;
+
+    if (tag > first && tag < end)
+        entry = (unsigned)((uint64_t)(tag - first) * count / (end - first));
+    cell = run_cell_of(entry);
+    early = (entry + RUN_BLOCK_LOST) % RUN_CELL_ENTRIES < RUN_CELL_ENTRIES / 2;
+    prefetch_cell(cells->bytes, cell);
+    if (early && cell > 0)
+        prefetch_cell(cells->bytes, cell - 1);
+    else if (!early && cell < cells->last)
+        prefetch_cell(cells->bytes, cell + 1);
+    return cell;
+}
+
+static void take_equal(const struct cells *cells, uint32_t tag, struct finds *finds)
+{
+    for (unsigned i = cells->first; i < cells->end; i++) {
+        if (tag_at(cells, i) != tag)
+            continue;
+        if (finds->count < finds->room)
+            finds->locations[finds->count] = run_cell_location(cells->bytes, cells->cell, i);
+        finds->count++;
+    }
+}
+
+/* From the cell that is guessed down to one that begins below the tag, and from there up to one
+ * that ends above it. */
+static int find_in_cells(struct cells *cells, unsigned guess, uint32_t tag, struct finds *finds)
+{
+    int status = enter_cell(cells, guess);
+
+    while (status == CASK_OK && cells->cell > 0 && tag_at(cells, cells->first) >= tag)
+        status = enter_cell(cells, cells->cell - 1);
+    while (status == CASK_OK) {
+        take_equal(cells, tag, finds);
+        if (cells->cell == cells->last || tag_at(cells, cells->end - 1) > tag)
+            return CASK_OK;
+        status = enter_cell(cells, cells->cell + 1);
+    }
+    return status;
+}
+
 /* Adds what one block has of a tag to what was found so far. */
-static int find_in_block(const struct run *run, uint64_t number, uint32_t tag, uint64_t *locations,
-                         unsigned room, unsigned *found)
+static int find_in_block(const struct run *run, const uint8_t *map, uint64_t number, uint32_t tag,
+                         struct finds *finds)
 {
     _Alignas(64) uint8_t page[RUN_PAGE_BYTES];
-    struct run_block block;
-    int status = io_read(run->file, (uint64_t)run_fence_page(run->fence, number) * RUN_PAGE_BYTES,
-                         page, sizeof page, NULL);
+    uint64_t offset = (uint64_t)run_fence_page(run->fence, number) * RUN_PAGE_BYTES;
+    unsigned count = (unsigned)min_u64(run->count - number * RUN_BLOCK_ENTRIES, RUN_BLOCK_ENTRIES);
+    struct cells cells = {.place = run->place + number, .last = run_cell_of(count - 1)};
+    int status = CASK_OK;
 
-    if (status == CASK_OK)
-        status = run_block_decode(page + RUN_PAGE_HEADER_BYTES, RUN_BLOCK_BYTES,
-                                  run->place + number, &block);
+    if (map) {
+        cells.bytes = map + offset + RUN_PAGE_HEADER_BYTES;
+    } else {
+        status = io_read(run->file, offset, page, sizeof page, NULL);
+        cells.bytes = page + RUN_PAGE_HEADER_BYTES;
+    }
     if (status != CASK_OK)
         return status;
-    for (unsigned i = run_block_lower_bound(&block, tag);
-         i < block.count && run_block_tag(&block, i) == tag; i++) {
-        if (*found < room)
-            locations[*found] = run_block_location(&block, i);
-        ++*found;
-    }
-    return CASK_OK;
+    return find_in_cells(&cells, guess_cell(run, &cells, number, tag, count), tag, finds);
 }
 
 static bool may_hold(const struct run *run, uint32_t tag)
@@ -185,35 +289,56 @@ static bool may_hold(const struct run *run, uint32_t tag)
            tag >= run_fence_tag(run->fence, 0);
 }
 
+/* map: the run's, or NULL to read by call. */
+static int find(const struct run *run, const uint8_t *map, uint32_t tag, struct finds *finds,
+                struct run_counts *counts)
+{
+    uint64_t first = run_first_block(run, tag);
+    uint64_t block = first;
+    int status;
+
+    do {
+        status = find_in_block(run, map, block, tag, finds);
+        block++;
+    } while (status == CASK_OK && block < run->blocks && run_fence_tag(run->fence, block) == tag);
+    if (counts) {
+        counts->block_reads += block - first;
+        counts->fruitless_finds += status == CASK_OK && finds->count == 0;
+    }
+    return status;
+}
+
 int run_find(const struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
              unsigned *ret_found, struct run_counts *counts)
 {
     bool filtered = run->filter.blocks > 0;
     bool passes = may_hold(run, tag);
-    unsigned found = 0;
-    uint64_t first;
-    uint64_t block;
-    int status;
+    struct finds finds = {.room = room};
+    int status = CASK_OK;
 
+    finds.locations = ret_locations;
     if (counts) {
         counts->filter_asks += filtered;
         counts->filter_passes += filtered && passes;
     }
-    if (!passes) {
-        *ret_found = 0;
-        return CASK_OK;
-    }
-    block = first = run_first_block(run, tag);
-    do {
-        status = find_in_block(run, block, tag, ret_locations, room, &found);
-        block++;
-    } while (status == CASK_OK && block < run->blocks && run_fence_tag(run->fence, block) == tag);
-    if (counts) {
-        counts->block_reads += block - first;
-        counts->fruitless_finds += status == CASK_OK && found == 0;
-    }
+    if (passes)
+        status = find(run, run->map, tag, &finds, counts);
     if (status == CASK_OK)
-        *ret_found = found;
+        *ret_found = finds.count;
+    return status;
+}
+
+int run_find_by_call(const struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
+                     unsigned *ret_found)
+{
+    struct finds finds = {.room = room};
+    int status = CASK_OK;
+
+    finds.locations = ret_locations;
+    if (may_hold(run, tag))
+        status = find(run, NULL, tag, &finds, NULL);
+    if (status == CASK_OK)
+        *ret_found = finds.count;
     return status;
 }
 

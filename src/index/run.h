@@ -1,8 +1,9 @@
 /* An open run: a part of a shard's index that was moved to disk, sorted by tag, never changed.
  *
  * The filter and the fence are in memory; a look-up that the filter lets through reads the one page
- * its tag can be on. The file is read with io_read() alone: a damaged page is a checksum that
- * fails, and LMDB, which would crash on it, never sees it. Bytes: see index/run_format.h.
+ * its tag can be on, and of that the cells it needs: in a mapping, or with io_read(). A damaged
+ * cell is a checksum that fails, and LMDB, which would crash on it, never sees it. Bytes: see
+ * index/run_format.h.
  *
  * Invariants:
  *  1. Whatever is wrong with the file is CASK_ECORRUPT, never a wrong entry: a bad run is rebuilt
@@ -27,6 +28,7 @@ struct run {
     uint64_t blocks;
     uint64_t place; /* of block 0 */
     const uint8_t *fence;
+    const uint8_t *map; /* the container's pages; NULL: they are read by call */
     struct filter filter;
     struct io_file *file;
     struct run_footer footer;
@@ -46,6 +48,7 @@ struct run_counts {
 struct run_open_options {
     bool validate;       /* reads the whole file first and compares its checksum */
     bool without_filter; /* where the budget has no room for it: one more read for each miss */
+    bool mapped;         /* look-ups read a mapping where one can be had; a bad sector is SIGBUS */
 };
 
 /* Opens run `id` of index_dir, which has so many bytes and that checksum or is not the run meant.
@@ -63,6 +66,11 @@ CHECKED int run_validate(const struct run *run);
  * CASK_ECORRUPT, CASK_EIO. */
 CHECKED int run_find(const struct run *run, uint32_t tag, uint64_t *ret_locations, unsigned room,
                      unsigned *ret_found, struct run_counts *counts);
+
+/* The same of a run that is mapped, but read by call: for who expects to wait for the disk. The
+ * kernel notes the page as used at once, not only when it looks for pages to give up. */
+CHECKED int run_find_by_call(const struct run *run, uint32_t tag, uint64_t *ret_locations,
+                             unsigned room, unsigned *ret_found);
 
 /* Brings into the cache what run_find() looks at first. */
 static inline void run_prefetch(const struct run *run, uint32_t tag)

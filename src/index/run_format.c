@@ -17,7 +17,7 @@
 #define AT_FENCE_CHECKSUM 80
 #define AT_BODY_CHECKSUM 88
 
-static const char magic[8] = {'C', 'A', 'S', 'K', 'R', 'U', 'N', '1'};
+static const char magic[8] = {'C', 'A', 'S', 'K', 'R', 'U', 'N', '2'};
 
 uint64_t run_place(const struct run_config *config, uint64_t id)
 {
@@ -29,10 +29,34 @@ uint64_t run_place(const struct run_config *config, uint64_t id)
     return checksum_bytes(bytes, sizeof bytes);
 }
 
+static uint32_t cell_checksum(const uint8_t *bytes, unsigned cell, uint64_t place)
+{
+    size_t from = cell == 0 ? 0 : run_cell_at(cell, 0);
+
+    return checksum_small_placed(bytes + from, run_cell_at(cell, RUN_CELL_AT_CHECKSUM) - from,
+                                 place * RUN_BLOCK_CELLS + cell);
+}
+
 void run_block_seal(uint8_t bytes[RUN_BLOCK_BYTES], unsigned count, uint64_t place)
 {
-    put_u16(bytes + RUN_BLOCK_AT_COUNT, (uint16_t)count);
-    put_u32(bytes, checksum_placed(bytes + 4, RUN_BLOCK_BYTES - 4, place));
+    for (unsigned cell = 0; cell < RUN_BLOCK_CELLS; cell++) {
+        unsigned room = RUN_CELL_ENTRIES - run_cell_first(cell);
+        unsigned used = count < room ? count : room;
+
+        bytes[run_cell_at(cell, RUN_CELL_AT_COUNT)] = (uint8_t)used;
+        put_u32(bytes + run_cell_at(cell, RUN_CELL_AT_CHECKSUM), cell_checksum(bytes, cell, place));
+        count -= used;
+    }
+}
+
+bool run_cell_check(const uint8_t *bytes, unsigned cell, uint64_t place, unsigned *ret_end)
+{
+    unsigned end = bytes[run_cell_at(cell, RUN_CELL_AT_COUNT)] + run_cell_first(cell);
+
+    *ret_end = end;
+    return get_u32(bytes + run_cell_at(cell, RUN_CELL_AT_CHECKSUM)) ==
+               cell_checksum(bytes, cell, place) &&
+           end <= RUN_CELL_ENTRIES;
 }
 
 static bool tags_ascend(const struct run_block *block)
@@ -46,13 +70,19 @@ static bool tags_ascend(const struct run_block *block)
 
 int run_block_decode(const uint8_t *bytes, size_t size, uint64_t place, struct run_block *ret_block)
 {
-    struct run_block block;
+    struct run_block block = {bytes, 0};
+    unsigned end;
 
-    if (size != RUN_BLOCK_BYTES ||
-        get_u32(bytes) != checksum_placed(bytes + 4, RUN_BLOCK_BYTES - 4, place))
+    if (size != RUN_BLOCK_BYTES)
         return CASK_ECORRUPT;
-    block = (struct run_block){bytes, get_u16(bytes + RUN_BLOCK_AT_COUNT)};
-    if (block.count == 0 || block.count > RUN_BLOCK_ENTRIES || !tags_ascend(&block))
+    for (unsigned cell = 0; cell < RUN_BLOCK_CELLS; cell++) {
+        if (!run_cell_check(bytes, cell, place, &end))
+            return CASK_ECORRUPT;
+        if (end > run_cell_first(cell) && run_cell_of(block.count) != cell)
+            return CASK_ECORRUPT; /* the one before is not full */
+        block.count += end - run_cell_first(cell);
+    }
+    if (block.count == 0 || !tags_ascend(&block))
         return CASK_ECORRUPT;
     *ret_block = block;
     return CASK_OK;
@@ -137,20 +167,17 @@ bool run_fence_is_good(const uint8_t *fence, uint64_t blocks, uint64_t pages)
     return true;
 }
 
-/* Where a straight line has it, then outwards in doubling steps, then halving between. */
+/* Where a straight line through all tags has it, then outwards in doubling steps, then halving
+ * between. */
 uint64_t run_fence_lower_bound(const uint8_t *fence, uint64_t blocks, uint32_t tag)
 {
+    uint64_t guess = tag * blocks >> 32;
     uint64_t low = 0;
     uint64_t high = blocks;
     uint64_t step = 1;
-    uint64_t guess;
 
-    if (blocks == 0 || run_fence_tag(fence, 0) >= tag)
+    if (blocks == 0)
         return 0;
-    if (run_fence_tag(fence, blocks - 1) < tag)
-        return blocks;
-    guess = (uint64_t)(tag - run_fence_tag(fence, 0)) * (blocks - 1) /
-            (run_fence_tag(fence, blocks - 1) - run_fence_tag(fence, 0));
     if (run_fence_tag(fence, guess) < tag) {
         for (low = guess + 1; low + step < blocks && run_fence_tag(fence, low + step) < tag;
              step *= 2)

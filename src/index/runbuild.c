@@ -123,7 +123,7 @@ static void add_to_filter(struct run_build *build)
 static int end_block(struct run_build *build)
 {
     uint64_t number = build->footer.blocks;
-    uint32_t first_tag = get_u32(build->block + RUN_BLOCK_AT_TAGS);
+    uint32_t first_tag = run_block_tag(&(struct run_block){build->block, build->in_block}, 0);
     uint8_t *fence;
     uint32_t page;
     int status = CASK_OK;

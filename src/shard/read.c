@@ -218,7 +218,8 @@ void shard_read_ahead_index(const struct shard *shard, uint64_t hash)
         run_read_ahead(lower.runs->runs[i], tag);
 }
 
-/* The newest candidate, which nearly always is the one. */
+/* The newest candidate, which nearly always is the one. Runs are read by call: those who come here
+ * read from the disk, and a page of a run has more that will be asked for than one of the log. */
 static unsigned first_candidate(const struct shard *shard, uint32_t tag, uint64_t *ret_location)
 {
     struct index_lower lower;
@@ -226,8 +227,10 @@ static unsigned first_candidate(const struct shard *shard, uint32_t tag, uint64_
     unsigned found = index_find(&shard->index, tag, ret_location, 1, &staged);
 
     lower = index_lower(&shard->index);
-    for (unsigned tier = 0; found == 0; tier++)
-        if (index_find_lower(&lower, tier, tag, ret_location, 1, &found, NULL) != CASK_OK)
+    if (found == 0 && lower.flushing)
+        found = keydir_find(lower.flushing, tag, ret_location, 1);
+    for (uint32_t i = 0; found == 0 && lower.runs && i < lower.runs->count; i++)
+        if (run_find_by_call(lower.runs->runs[i], tag, ret_location, 1, &found) != CASK_OK)
             return 0;
     return found;
 }

@@ -64,7 +64,8 @@ int spill_open_runs(struct shard *shard, const struct manifest *manifest)
     status = open_index_dir(shard, false);
     while (status == CASK_OK && list->count < manifest->run_count) {
         const struct manifest_run *run = &manifest->runs[list->count];
-        struct run_open_options options = {.validate = run->bytes <= SPILL_ALWAYS_VALIDATED};
+        struct run_open_options options = {.validate = run->bytes <= SPILL_ALWAYS_VALIDATED,
+                                           .mapped = shard->config.read_mapped};
 
         status = run_open(shard->index_dir, &config, run->id, run->bytes, run->checksum, options,
                           &shard->env->budget, &list->runs[list->count]);
@@ -289,7 +290,7 @@ static int build_run(struct shard *shard, const struct keydir *flushing, struct 
 int spill_open_built(struct shard *shard, const struct run_config *config,
                      const struct run_summary *summary, struct run **ret_run)
 {
-    struct run_open_options options = {0};
+    struct run_open_options options = {.mapped = shard->config.read_mapped};
     int status = run_open(shard->index_dir, config, summary->id, summary->bytes, summary->checksum,
                           options, &shard->env->budget, ret_run);
 

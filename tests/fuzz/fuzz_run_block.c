@@ -21,8 +21,15 @@ static void try_block(uint8_t *bytes, size_t size, bool mend)
     struct run_block block;
     unsigned at;
 
-    if (mend && size >= RUN_BLOCK_BYTES)
-        put_u32(bytes, checksum_placed(bytes + 4, RUN_BLOCK_BYTES - 4, PLACE));
+    for (unsigned cell = 0; mend && size >= RUN_BLOCK_BYTES && cell < RUN_BLOCK_CELLS; cell++) {
+        size_t from = cell == 0 ? 0 : run_cell_at(cell, 0);
+        size_t end = run_cell_at(cell, RUN_CELL_AT_CHECKSUM);
+
+        put_u32(bytes + end,
+                checksum_small_placed(bytes + from, end - from, PLACE * RUN_BLOCK_CELLS + cell));
+        if (run_cell_check(bytes, cell, PLACE, &at))
+            assert(at >= run_cell_first(cell) && at <= RUN_CELL_ENTRIES);
+    }
     if (run_block_decode(bytes, size, PLACE, &block) != CASK_OK)
         return;
     assert(block.count > 0 && block.count <= RUN_BLOCK_ENTRIES);
@@ -48,7 +55,7 @@ static void try_footer(uint8_t *bytes, size_t size, unsigned flags)
     if (size < RUN_FOOTER_BYTES)
         return;
     if (flags & 2) {
-        memcpy(bytes, "CASKRUN1", 8);
+        memcpy(bytes, "CASKRUN2", 8);
         put_u32(bytes + 8, config.shard);
         memcpy(bytes + 16, config.uuid, 16);
         put_u64(bytes + 32, RUN_ID);

@@ -41,9 +41,10 @@ static int build_run(struct io_dir *dir, struct budget *budget, struct run_summa
 }
 
 /* Right answers or an error. */
-static int read_run(struct io_dir *dir, struct budget *budget, const struct run_summary *summary)
+static int read_run_as(struct io_dir *dir, struct budget *budget, const struct run_summary *summary,
+                       bool mapped)
 {
-    struct run_open_options options = {.validate = true};
+    struct run_open_options options = {.validate = true, .mapped = mapped};
     struct run *run;
     int status = run_open(dir, &config, 1, summary->bytes, summary->checksum, options, budget,
                           &run);
@@ -65,6 +66,11 @@ static int read_run(struct io_dir *dir, struct budget *budget, const struct run_
         status = run_verify(run, "/s");
     run_close(run);
     return status;
+}
+
+static int read_run(struct io_dir *dir, struct budget *budget, const struct run_summary *summary)
+{
+    return read_run_as(dir, budget, summary, false);
 }
 
 static bool name_is_there(struct io_dir *dir, const char *name)
@@ -141,6 +147,25 @@ static void test_a_full_disk_is_told_and_leaves_nothing(void **state)
         .calls = SIMDISK_SPACE_CALLS, .status = CASK_ENOSPC, .short_permille = 500});
     sweep((struct simdisk_fault){
         .calls = SIMDISK_SPACE_CALLS, .status = CASK_ENOSPC, .persistent = true});
+}
+
+static void test_a_run_that_cannot_be_mapped_is_read_by_call(void **state)
+{
+    struct simdisk_fault no_map = {
+        .nth = 1, .calls = SIMDISK_BIT(SIMDISK_MAP), .status = CASK_EMFILE, .persistent = true};
+    struct budget budget = {.limit_bytes = 1 << 20};
+    struct io_dir *dir = fresh_dir();
+    struct run_summary summary;
+
+    (void)state;
+    assert_int_equal(build_run(dir, &budget, &summary), CASK_OK);
+    assert_int_equal(read_run_as(dir, &budget, &summary, true), CASK_OK);
+    simdisk_set_fault(&no_map);
+    assert_int_equal(read_run_as(dir, &budget, &summary, true), CASK_OK);
+    assert_int_equal(simdisk_fault_hits(), 1);
+    simdisk_set_fault(NULL);
+    io_dir_close(dir);
+    assert_int_equal(simdisk_open_handles(), 0);
 }
 
 static void test_disks_of_any_size_are_told_from_large_enough_ones(void **state)
@@ -243,6 +268,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_call_that_fails_is_told_and_leaves_nothing),
         cmocka_unit_test(test_a_full_disk_is_told_and_leaves_nothing),
+        cmocka_unit_test(test_a_run_that_cannot_be_mapped_is_read_by_call),
         cmocka_unit_test(test_disks_of_any_size_are_told_from_large_enough_ones),
         cmocka_unit_test(test_after_a_crash_a_run_is_whole_or_not_there),
     };
