@@ -461,6 +461,36 @@ static void test_bytes_are_exact_after_reopening(void **state)
     store_end(store);
 }
 
+/* Filters made with much memory take more than all there is the next time. */
+static void test_filters_give_way_to_a_smaller_budget(void **state)
+{
+    const unsigned many = 1200000;
+    struct store *store = store_make(2);
+
+    (void)state;
+    store->options.index_memory = 4 * LEAST_MEMORY;
+    store_up(store);
+    for (unsigned key = 0; key < many; key++)
+        put_version(store, key, 1);
+    assert_ok(cask_flush_index(store->db));
+    assert_true(stats_of(store).index_filter_bytes > LEAST_MEMORY);
+    store_down(store);
+    store->options.index_memory = LEAST_MEMORY;
+    store_up(store);
+    assert_true(stats_of(store).index_ram_bytes <= LEAST_MEMORY);
+    assert_true(stats_of(store).index_filters_absent > 0);
+    for (unsigned key = 0; key < many; key += 61)
+        check_version(store, key, 1);
+    for (unsigned key = many; key < many + 50000; key++) {
+        check_version(store, key, 0);
+        put_version(store, key, 1);
+    }
+    assert_true(stats_of(store).index_ram_bytes <= LEAST_MEMORY);
+    assert_ok(cask_flush_index(store->db));
+    assert_int_equal(stats_of(store).live_keys, many + 50000);
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -473,6 +503,7 @@ int main(void)
         cmocka_unit_test(test_very_many_runs_become_one_with_what_is_kept_for_it),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),
         cmocka_unit_test(test_an_open_with_less_memory_spills_while_loading),
+        cmocka_unit_test(test_filters_give_way_to_a_smaller_budget),
         cmocka_unit_test(test_a_count_is_exact_after_reopening),
         cmocka_unit_test(test_bytes_are_exact_after_reopening),
     };

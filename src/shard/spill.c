@@ -18,6 +18,7 @@
 #define SMALL_FLUSH 8192u /* entries: what fills the budget are the runs then */
 #define RUNS_LEFT_MAX 16u
 #define LOADED_RUNS_MAX 16u
+#define OPENED_RUNS_PART 4u /* of what keydirs may take, beyond which no run that is opened goes */
 #define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
 #define LOADED_RUN_BYTES 8192u
 #define LOADING_LEAST 8192u /* bytes of a keydir that is being loaded, whatever the budget has */
@@ -48,6 +49,15 @@ static int open_index_dir(struct shard *shard, bool make)
     return status;
 }
 
+/* Filters made with a larger budget would leave nothing to the keydirs, nor to what empties them. */
+static void bound_filter(struct budget *budget, struct run *run)
+{
+    uint64_t keydirs_may_take = budget->limit_bytes - budget->reserve_bytes;
+
+    if (budget_used(budget) > keydirs_may_take / OPENED_RUNS_PART * (OPENED_RUNS_PART - 1))
+        filter_release(&run->filter);
+}
+
 int spill_open_runs(struct shard *shard, const struct manifest *manifest)
 {
     struct run_config config = spill_run_config(shard);
@@ -74,7 +84,8 @@ int spill_open_runs(struct shard *shard, const struct manifest *manifest)
             status = run_open(shard->index_dir, &config, run->id, run->bytes, run->checksum,
                               options, &shard->env->budget, &list->runs[list->count]);
         }
-        list->count += status == CASK_OK;
+        if (status == CASK_OK)
+            bound_filter(&shard->env->budget, list->runs[list->count++]);
     }
     if (status == CASK_OK) {
         index_set_runs(&shard->index, list);
