@@ -102,7 +102,7 @@ struct segment {
     uint64_t covered;  /* bytes from its start of which the runs of the index know the entries */
     uint64_t covering; /* the same once the flush under way is over */
     uint64_t covered_before;
-    uint64_t figured;    /* while opening: bytes from its start that the counts are of already */
+    uint64_t figured; /* while opening: bytes from its start that the counts are of already */
     uint64_t shadowed_bytes; /* of live_bytes: dead by the index alone, as cask_merge() found */
     uint64_t carried_at; /* count of the shard's merges when its tombstones had to stay; 0: none */
     struct segment *next_retired;
