@@ -49,7 +49,8 @@ static int open_index_dir(struct shard *shard, bool make)
     return status;
 }
 
-/* Filters made with a larger budget would leave nothing to the keydirs, nor to what empties them. */
+/* Filters made with a larger budget would leave nothing to the keydirs, nor to what empties
+ * them. */
 static void bound_filter(struct budget *budget, struct run *run)
 {
     uint64_t keydirs_may_take = budget->limit_bytes - budget->reserve_bytes;
