@@ -37,22 +37,17 @@ struct shared {
     _Atomic uint32_t reading;
 };
 
-/* As a get does it: look again if nothing was found and entries may have moved meanwhile. */
 static unsigned find(const struct shared *shared, uint32_t tag, uint64_t *locations, unsigned room)
 {
-    for (;;) {
-        uint32_t generation = keydir_generation(index_keydir(&shared->index));
-        unsigned staged;
-        unsigned found = index_find(&shared->index, tag, locations, room, &staged);
-        unsigned proved = 0;
+    unsigned staged;
+    unsigned found = index_find(&shared->index, tag, locations, room, &staged);
+    unsigned proved = 0;
 
-        CHECK(found <= room, "%u candidates of one tag", found);
-        for (unsigned n = 0; n < found; n++) /* the stage compares 16 bits only */
-            if (tag_of((uint32_t)(locations[n] >> 24) - 1) == tag)
-                locations[proved++] = locations[n];
-        if (proved > 0 || keydir_generation(index_keydir(&shared->index)) == generation)
-            return proved;
-    }
+    CHECK(found <= room, "%u candidates of one tag", found);
+    for (unsigned n = 0; n < found; n++) /* the stage compares 16 bits only */
+        if (tag_of((uint32_t)(locations[n] >> 24) - 1) == tag)
+            locations[proved++] = locations[n];
+    return proved;
 }
 
 static void check_stable(struct shared *shared, uint32_t i)

@@ -11,8 +11,10 @@
 
 /* ---- geometry -------------------------------------------------------------------------------- */
 
-/* A reader's: a set of values that belong together. False while there is no table. */
-static inline bool home_seen(const struct keydir *keydir, uint32_t tag, uint64_t *ret_home)
+/* A reader's: a set of values that belong together, and the generation they are of. False while
+ * there is no table. */
+static inline bool home_seen(const struct keydir *keydir, uint32_t tag, uint64_t *ret_home,
+                             uint32_t *ret_generation)
 {
     for (;;) {
         uint32_t before = atomic_load_explicit(&keydir->generation, memory_order_acquire);
@@ -25,6 +27,7 @@ static inline bool home_seen(const struct keydir *keydir, uint32_t tag, uint64_t
             atomic_load_explicit(&keydir->generation, memory_order_relaxed) != before)
             continue;
         home = home_in(size, tag);
+        *ret_generation = before;
         *ret_home = grown != 0 && home >= cursor ? home_in(grown, tag) : home;
         return size != 0;
     }
@@ -189,14 +192,12 @@ uint64_t keydir_next_size(const struct keydir *keydir, uint64_t size)
 
 /* ---- finding --------------------------------------------------------------------------------- */
 
-unsigned keydir_find(const struct keydir *keydir, uint32_t tag, uint64_t *ret_locations,
-                     unsigned room)
+/* Entries with the tag from bucket `at` on. */
+static unsigned find_from(const struct keydir *keydir, uint64_t at, uint32_t tag,
+                          uint64_t *ret_locations, unsigned room)
 {
     unsigned found = 0;
-    uint64_t at;
 
-    if (!home_seen(keydir, tag, &at))
-        return 0;
     for (;; at++) {
         union bucket_image image;
 
@@ -211,11 +212,27 @@ unsigned keydir_find(const struct keydir *keydir, uint32_t tag, uint64_t *ret_lo
     }
 }
 
+unsigned keydir_find(const struct keydir *keydir, uint32_t tag, uint64_t *ret_locations,
+                     unsigned room)
+{
+    uint32_t generation;
+    unsigned found;
+    uint64_t at;
+
+    do { /* again if entries may have moved past this look-up */
+        found = home_seen(keydir, tag, &at, &generation)
+                    ? find_from(keydir, at, tag, ret_locations, room)
+                    : 0;
+    } while (atomic_load_explicit(&keydir->generation, memory_order_relaxed) != generation);
+    return found;
+}
+
 void keydir_prefetch(const struct keydir *keydir, uint32_t tag)
 {
+    uint32_t generation;
     uint64_t home;
 
-    if (home_seen(keydir, tag, &home))
+    if (home_seen(keydir, tag, &home, &generation))
         __builtin_prefetch(&keydir->buckets[home]);
 }
 

@@ -11,7 +11,7 @@
  *  3. The table never moves. It grows in place by a quarter or two fifths, from its end to its
  *     start, a few buckets per insert: buckets whose old home is at or above `cursor` have moved.
  *     An entry is at its new place before the cursor says so, and leaves its old place after.
- *  4. A reader that finds nothing looks again if the table has moved on under it.
+ *  4. A reader looks again if the table has moved on under it.
  *  5. The tag is all that is needed to place an entry: growing never reads the log.
  *  6. Memory is taken from the budget before it is committed.
  */
@@ -102,15 +102,10 @@ bool keydir_replace(struct keydir *keydir, uint32_t tag, uint64_t from, uint64_t
 bool keydir_remove(struct keydir *keydir, uint32_t tag, uint64_t location);
 
 /* Copies up to room locations with this tag; returns how many there are (more than room: look again
- * with more). Any thread. */
+ * with more). Any thread; misses none that is in the table throughout, however it grows meanwhile,
+ * but may meet one twice. */
 unsigned keydir_find(const struct keydir *keydir, uint32_t tag, uint64_t *ret_locations,
                      unsigned room);
-
-/* Changes whenever entries may have moved; compare around a look-up that found nothing. */
-static inline uint32_t keydir_generation(const struct keydir *keydir)
-{
-    return atomic_load_explicit(&keydir->generation, memory_order_acquire);
-}
 
 /* Brings the bucket of tag into the cache. Any thread. */
 void keydir_prefetch(const struct keydir *keydir, uint32_t tag);

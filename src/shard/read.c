@@ -168,17 +168,15 @@ int shard_find(struct shard *shard, uint64_t hash, struct cask_slice key,
 
     for (int attempt = 0;; attempt++) {
         const struct keydir *keydir = index_keydir(&shard->index);
-        uint32_t generation = keydir_generation(keydir);
         int status = find_once(shard, tag, key, buffer, &candidates, ret_found);
 
         if (status == CASK_OK)
             return ret_found->record.type == RECORD_DELETE || record_is_expired(&ret_found->record)
                        ? CASK_NOTFOUND
                        : CASK_OK;
-        /* Entries may have moved past this look-up: then look again. An unreadable candidate may
-         * have been replaced since: one more look tells. */
-        if (index_keydir(&shard->index) != keydir || keydir_generation(keydir) != generation ||
-            (status != CASK_NOTFOUND && attempt == 0))
+        /* Entries may have gone to another tier past this look-up: then look again. An unreadable
+         * candidate may have been replaced since: one more look tells. */
+        if (index_keydir(&shard->index) != keydir || (status != CASK_NOTFOUND && attempt == 0))
             continue;
         if (candidates.unreadable != 0)
             shard_report_unreadable(shard, candidates.unreadable, status);
