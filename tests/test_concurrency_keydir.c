@@ -11,6 +11,8 @@
 #define STABLE 2000u   /* entries that stay throughout */
 #define PASSING 20000u /* and those that come and go */
 #define ROUNDS 3
+#define GATHERED 256u   /* entries of the table at a time */
+#define GATHER_EVERY 64 /* look-ups */
 
 /* Scrambled, but never the same for two numbers. */
 static uint32_t tag_of(uint32_t i)
@@ -67,6 +69,30 @@ static void check_stable(struct shared *shared, uint32_t i)
     CHECK(newest >= at_least, "entry %u is back at version %u of %u", i, newest, at_least);
 }
 
+/* As a merge does it: all of the table, some tags at a time, those again that it moved on under. */
+static void check_gathered(const struct shared *shared)
+{
+    struct keydir_entry entries[GATHERED];
+    bool seen[STABLE] = {false};
+
+    for (uint64_t from = 0; from <= UINT32_MAX;) {
+        uint64_t next;
+        size_t count = keydir_gather(index_keydir(&shared->index), from, entries, GATHERED, &next);
+
+        if (count == SIZE_MAX) {
+            sched_yield();
+            continue;
+        }
+        for (size_t n = 0; n < count; n++)
+            if ((entries[n].location >> 24) - 1 < STABLE)
+                seen[(entries[n].location >> 24) - 1] = true;
+        CHECK(next > from, "no tag was covered from %u on", (unsigned)from);
+        from = next;
+    }
+    for (uint32_t i = 0; i < STABLE; i++)
+        CHECK(seen[i], "entry %u, in all the time, is not gathered", (unsigned)i);
+}
+
 static void *read_on(void *argument)
 {
     struct shared *shared = argument;
@@ -80,6 +106,8 @@ static void *read_on(void *argument)
         check_stable(shared, (uint32_t)rng_below(&rng, STABLE));
         find(shared, tag_of(passing), locations, 64);
         keydir_prefetch(index_keydir(&shared->index), tag_of(passing));
+        if (look_ups % GATHER_EVERY == 0)
+            check_gathered(shared);
         if (look_ups++ == 0)
             atomic_fetch_add(&shared->reading, 1);
     }

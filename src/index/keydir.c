@@ -403,7 +403,7 @@ static size_t collect_range(const struct keydir *keydir, uint64_t at, uint64_t l
     for (;; at++) {
         union bucket_image image;
 
-        bucket_read_own(&keydir->buckets[at], &image);
+        bucket_read(&keydir->buckets[at], &image);
         for (unsigned taken = image_taken(&image); taken != 0; taken &= taken - 1) {
             unsigned slot = lowest(taken);
             uint32_t tag = image.fields[FIELD_TAG + slot];
@@ -422,9 +422,10 @@ static size_t collect_range(const struct keydir *keydir, uint64_t at, uint64_t l
 size_t keydir_collect(const struct keydir *keydir, uint64_t from, struct keydir_entry *ret_entries,
                       size_t room, uint64_t *ret_next)
 {
-    uint64_t size = load(&keydir->size);
-    uint64_t grown = load(&keydir->grown);
-    uint64_t moved = grown == 0 ? (uint64_t)1 << 32 : first_tag_of(size, load(&keydir->cursor));
+    uint64_t size = atomic_load_explicit(&keydir->size, memory_order_acquire);
+    uint64_t grown = atomic_load_explicit(&keydir->grown, memory_order_acquire);
+    uint64_t cursor = atomic_load_explicit(&keydir->cursor, memory_order_acquire);
+    uint64_t moved = grown == 0 ? (uint64_t)1 << 32 : first_tag_of(size, cursor);
     uint64_t width = room / ((size_t)2 * SLOTS) + 1;
 
     *ret_next = (uint64_t)1 << 32;
@@ -450,4 +451,18 @@ size_t keydir_collect(const struct keydir *keydir, uint64_t from, struct keydir_
             return 0;
         }
     }
+}
+
+/* Whatever mix of old and new the geometry is read as, it leads to buckets that there are. */
+size_t keydir_gather(const struct keydir *keydir, uint64_t from, struct keydir_entry *ret_entries,
+                     size_t room, uint64_t *ret_next)
+{
+    uint32_t before = keydir_generation(keydir);
+    size_t count;
+
+    if ((before & 1) != 0)
+        return SIZE_MAX;
+    count = keydir_collect(keydir, from, ret_entries, room, ret_next);
+    return atomic_load_explicit(&keydir->generation, memory_order_relaxed) == before ? count
+                                                                                     : SIZE_MAX;
 }

@@ -120,6 +120,12 @@ void keydir_prefetch_passed(const struct keydir *keydir, uint32_t tag);
 size_t keydir_collect(const struct keydir *keydir, uint64_t from, struct keydir_entry *ret_entries,
                       size_t room, uint64_t *ret_next);
 
+/* The same without the lock; SIZE_MAX if the table has moved on meanwhile: to be tried again. An
+ * entry that was there all the time is in it. One that changes meanwhile may be in it, or not, or
+ * twice, as it was and as it is. */
+size_t keydir_gather(const struct keydir *keydir, uint64_t from, struct keydir_entry *ret_entries,
+                     size_t room, uint64_t *ret_next);
+
 static inline uint64_t keydir_count(const struct keydir *keydir)
 {
     return atomic_load_explicit(&keydir->count, memory_order_relaxed);
