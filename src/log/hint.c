@@ -8,7 +8,6 @@
 
 #define HINT_VERSION 1u
 #define HEADER_BYTES 128u
-#define ENTRY_BYTES 25u
 #define TRAILER_BYTES 8u
 
 #define AT_VERSION 8
@@ -31,13 +30,14 @@
 
 /* No segment has more records than fit into it. */
 #define HINT_BYTES_MAX                                                                             \
-    (HEADER_BYTES + SEGMENT_BYTES_MAX / RECORD_MIN_BYTES * ENTRY_BYTES + TRAILER_BYTES)
+    (HEADER_BYTES + SEGMENT_BYTES_MAX / RECORD_MIN_BYTES * HINT_ENTRY_BYTES + TRAILER_BYTES)
 
 #define ROOM_MIN 10240u /* 250 KiB */
 #define SORT_BITS 64u   /* of an entry's tag and place together */
 #define DIGIT_BITS 8u
 #define DIGITS (1u << DIGIT_BITS)
 #define SMALL_COUNT 24u /* that many are sorted by insertion */
+#define MOVES_PER_ENTRY 4u
 #define WRITE_BYTES ((size_t)1 << 20)
 #define TMP_NAME_BYTES (SEGMENT_NAME_BYTES + 4)
 
@@ -62,7 +62,7 @@ void hint_keep(struct hint *hint, uint32_t first_tag, uint32_t last_tag, unsigne
 
 void hint_release(struct hint *hint)
 {
-    pages_free(hint->entries, (size_t)hint->room * ENTRY_BYTES);
+    pages_free(hint->entries, (size_t)hint->room * HINT_ENTRY_BYTES);
     if (hint->file_owned)
         pages_free(hint->file, hint->file_bytes);
     hint->entries = NULL;
@@ -71,7 +71,7 @@ void hint_release(struct hint *hint)
     hint->file_owned = false;
 }
 
-static uint8_t type_of(const struct record *record)
+uint8_t hint_type(const struct record *record)
 {
     uint8_t type = (uint8_t)record->type;
 
@@ -89,7 +89,8 @@ int hint_reserve(struct hint *hint, uint64_t count)
 
     if (count <= hint->room)
         return CASK_OK;
-    status = pages_resize(&entries, (size_t)hint->room * ENTRY_BYTES, (size_t)count * ENTRY_BYTES);
+    status = pages_resize(&entries, (size_t)hint->room * HINT_ENTRY_BYTES,
+                          (size_t)count * HINT_ENTRY_BYTES);
     if (status != CASK_OK)
         return status;
     hint->entries = entries;
@@ -97,7 +98,7 @@ int hint_reserve(struct hint *hint, uint64_t count)
     return CASK_OK;
 }
 
-static void encode_entry(const struct hint_entry *entry, uint8_t to[ENTRY_BYTES])
+static void encode_entry(const struct hint_entry *entry, uint8_t to[HINT_ENTRY_BYTES])
 {
     put_u64(to, entry->hash);
     put_u48(to + ENTRY_SEQUENCE, entry->sequence);
@@ -107,7 +108,7 @@ static void encode_entry(const struct hint_entry *entry, uint8_t to[ENTRY_BYTES]
     to[ENTRY_TYPE] = entry->type;
 }
 
-static int add_entry(struct hint *hint, const struct hint_entry *entry)
+int hint_add_entry(struct hint *hint, const struct hint_entry *entry)
 {
     uint32_t tag = hash_tag(entry->hash, hint->shard_bits);
     int status = CASK_OK;
@@ -121,20 +122,23 @@ static int add_entry(struct hint *hint, const struct hint_entry *entry)
     if (hint->count == hint->room)
         status = hint_reserve(hint, hint->room == 0 ? ROOM_MIN : hint->room * 2);
     if (status == CASK_OK)
-        encode_entry(entry, hint->entries + hint->count++ * ENTRY_BYTES);
+        encode_entry(entry, hint->entries + hint->count++ * HINT_ENTRY_BYTES);
     return status;
 }
 
 int hint_add(struct hint *hint, const struct record *record, uint64_t hash, uint64_t offset)
 {
-    struct hint_entry entry = {
-        hash,           record->sequence, offset, record_size(record), (uint16_t)record->key.size,
-        type_of(record)};
+    struct hint_entry entry = {hash,
+                               record->sequence,
+                               offset,
+                               record_size(record),
+                               (uint16_t)record->key.size,
+                               hint_type(record)};
 
     if (record->expires_at_ms == 0 && record->type != RECORD_DELETE)
         hint->max_expiry = UINT64_MAX;
     hint->max_expiry = max_u64(hint->max_expiry, record->expires_at_ms);
-    return add_entry(hint, &entry);
+    return hint_add_entry(hint, &entry);
 }
 
 int hint_take_over(struct hint *hint, const struct hint *from)
@@ -144,7 +148,7 @@ int hint_take_over(struct hint *hint, const struct hint *from)
     for (uint64_t i = 0; status == CASK_OK && i < from->count; i++) {
         struct hint_entry entry = hint_entry_at(from, i);
 
-        status = add_entry(hint, &entry);
+        status = hint_add_entry(hint, &entry);
     }
     if (from->count > 0)
         hint->max_expiry = max_u64(
@@ -163,29 +167,37 @@ static inline uint64_t sort_key(const uint8_t *entry, unsigned shard_bits)
 
 static inline void swap_entries(uint8_t *a, uint8_t *b)
 {
-    uint8_t held[ENTRY_BYTES];
+    uint8_t held[HINT_ENTRY_BYTES];
 
-    memcpy(held, a, ENTRY_BYTES);
-    memcpy(a, b, ENTRY_BYTES);
-    memcpy(b, held, ENTRY_BYTES);
+    memcpy(held, a, HINT_ENTRY_BYTES);
+    memcpy(a, b, HINT_ENTRY_BYTES);
+    memcpy(b, held, HINT_ENTRY_BYTES);
 }
 
-static void sort_by_insertion(uint8_t *entries, size_t count, unsigned shard_bits)
+/* False, with some of them sorted, where that would take too long: entries are far from their
+ * places. */
+static bool sort_by_insertion(uint8_t *entries, size_t count, unsigned shard_bits)
 {
+    size_t moved = 0;
+
     for (size_t i = 1; i < count; i++) {
-        uint64_t key = sort_key(entries + i * ENTRY_BYTES, shard_bits);
-        uint8_t held[ENTRY_BYTES];
+        uint64_t key = sort_key(entries + i * HINT_ENTRY_BYTES, shard_bits);
+        uint8_t held[HINT_ENTRY_BYTES];
         size_t to = i;
 
-        while (to > 0 && sort_key(entries + (to - 1) * ENTRY_BYTES, shard_bits) > key)
+        while (to > 0 && sort_key(entries + (to - 1) * HINT_ENTRY_BYTES, shard_bits) > key)
             to--;
         if (to == i)
             continue;
-        memcpy(held, entries + i * ENTRY_BYTES, ENTRY_BYTES);
-        memmove(entries + (to + 1) * ENTRY_BYTES, entries + to * ENTRY_BYTES,
-                (i - to) * ENTRY_BYTES);
-        memcpy(entries + to * ENTRY_BYTES, held, ENTRY_BYTES);
+        moved += i - to;
+        if (moved > i * MOVES_PER_ENTRY + (size_t)SMALL_COUNT * SMALL_COUNT)
+            return false;
+        memcpy(held, entries + i * HINT_ENTRY_BYTES, HINT_ENTRY_BYTES);
+        memmove(entries + (to + 1) * HINT_ENTRY_BYTES, entries + to * HINT_ENTRY_BYTES,
+                (i - to) * HINT_ENTRY_BYTES);
+        memcpy(entries + to * HINT_ENTRY_BYTES, held, HINT_ENTRY_BYTES);
     }
+    return true;
 }
 
 /* Brings each entry into the part of its digit; ends[d] is where that of d ends. */
@@ -196,7 +208,7 @@ static void part_by_digit(uint8_t *entries, size_t count, unsigned shift, unsign
     size_t sum = 0;
 
     for (size_t i = 0; i < count; i++)
-        next[sort_key(entries + i * ENTRY_BYTES, shard_bits) >> shift & (DIGITS - 1)]++;
+        next[sort_key(entries + i * HINT_ENTRY_BYTES, shard_bits) >> shift & (DIGITS - 1)]++;
     for (unsigned digit = 0; digit < DIGITS; digit++) {
         size_t here = next[digit];
 
@@ -206,11 +218,11 @@ static void part_by_digit(uint8_t *entries, size_t count, unsigned shift, unsign
     }
     for (unsigned digit = 0; digit < DIGITS; digit++)
         while (next[digit] < ends[digit]) {
-            uint8_t *entry = entries + next[digit] * ENTRY_BYTES;
+            uint8_t *entry = entries + next[digit] * HINT_ENTRY_BYTES;
             unsigned its = sort_key(entry, shard_bits) >> shift & (DIGITS - 1);
 
             if (its != digit)
-                swap_entries(entry, entries + next[its] * ENTRY_BYTES);
+                swap_entries(entry, entries + next[its] * HINT_ENTRY_BYTES);
             next[its]++;
         }
 }
@@ -222,14 +234,16 @@ static void sort(uint8_t *entries, size_t count, unsigned bits, unsigned shard_b
     size_t ends[DIGITS];
     size_t from = 0;
 
-    if (count <= SMALL_COUNT || bits == 0) {
-        sort_by_insertion(entries, count, shard_bits);
+    if ((count <= SMALL_COUNT || bits == SORT_BITS) &&
+        sort_by_insertion(entries, count, shard_bits))
         return;
-    }
+    if (bits == 0) /* no two are alike */
+        return;
     part_by_digit(entries, count, bits - DIGIT_BITS, shard_bits, ends);
     for (unsigned digit = 0; digit < DIGITS; digit++) {
         if (ends[digit] - from > 1)
-            sort(entries + from * ENTRY_BYTES, ends[digit] - from, bits - DIGIT_BITS, shard_bits);
+            sort(entries + from * HINT_ENTRY_BYTES, ends[digit] - from, bits - DIGIT_BITS,
+                 shard_bits);
         from = ends[digit];
     }
 }
@@ -316,7 +330,7 @@ int hint_writer_add(struct hint_writer *writer, struct hint *part, unsigned shar
 {
     hint_sort(part, shard_bits);
     writer->count += part->count;
-    return write_bytes(writer, part->entries, part->count * ENTRY_BYTES);
+    return write_bytes(writer, part->entries, part->count * HINT_ENTRY_BYTES);
 }
 
 int hint_writer_close(struct hint_writer *writer, bool keep)
@@ -372,8 +386,8 @@ static bool header_is_good(const uint8_t *bytes, uint64_t size, const struct log
            get_u32(bytes + AT_SHARD) == config->shard &&
            memcmp(bytes + AT_UUID, config->uuid, 16) == 0 &&
            get_u64(bytes + AT_SEGMENT) == segment &&
-           count == (size - HEADER_BYTES - TRAILER_BYTES) / ENTRY_BYTES &&
-           (size - HEADER_BYTES - TRAILER_BYTES) % ENTRY_BYTES == 0 &&
+           count == (size - HEADER_BYTES - TRAILER_BYTES) / HINT_ENTRY_BYTES &&
+           (size - HEADER_BYTES - TRAILER_BYTES) % HINT_ENTRY_BYTES == 0 &&
            get_u64(bytes + AT_LENGTH) >= SEGMENT_HEADER_BYTES &&
            get_u64(bytes + AT_LENGTH) <= SEGMENT_BYTES_MAX &&
            get_u64(bytes + AT_MAX_SEQUENCE) <= RECORD_SEQUENCE_MAX &&
@@ -467,7 +481,7 @@ int hint_read(struct io_dir *dir, const struct log_config *config, uint64_t segm
 struct hint_entry hint_entry_at(const struct hint *hint, uint64_t index)
 {
     const uint8_t *from = (hint->file ? hint->file + HEADER_BYTES : hint->entries) +
-                          index * ENTRY_BYTES;
+                          index * HINT_ENTRY_BYTES;
 
     return (struct hint_entry){get_u64(from),
                                get_u48(from + ENTRY_SEQUENCE),

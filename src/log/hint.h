@@ -26,6 +26,8 @@
 #include "base/checksum.h"
 #include "log/segment.h"
 
+#define HINT_ENTRY_BYTES 25u
+
 struct hint_entry {
     uint64_t hash;
     uint64_t sequence;
@@ -68,6 +70,12 @@ CHECKED int hint_reserve(struct hint *hint, uint64_t count);
 /* Adds a record that lies at offset; `hash` is its key's. */
 CHECKED int hint_add(struct hint *hint, const struct record *record, uint64_t hash,
                      uint64_t offset);
+
+/* The same of a record that is not at hand; max_expiry is the caller's to set. */
+CHECKED int hint_add_entry(struct hint *hint, const struct hint_entry *entry);
+
+/* A record's type and flags, as in its entry. */
+uint8_t hint_type(const struct record *record);
 
 /* Adds all entries of another, read or built, and widens the ranges of the header to its own. */
 CHECKED int hint_take_over(struct hint *hint, const struct hint *from);
