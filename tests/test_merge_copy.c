@@ -4,8 +4,14 @@
 
 #include "unit_merge.h"
 
+#include "log/segment.h"
+
 #define PIECE ((size_t)2 << 20) /* what an output is written in */
 #define KEYS 64u
+#define STAYING 2000u /* keys that are put once, one behind the other */
+#define CHANGING 500u /* and those that are put so often behind them: */
+#define CHANGES 40u
+#define NEVER UINT64_MAX
 
 /* Of all sizes up to more than a piece, of which some end about where a piece does. */
 static size_t size_of_value(uint32_t key)
@@ -89,6 +95,135 @@ static void test_records_of_all_sizes_are_copied_whole(void **state)
     free(buffer);
 }
 
+static void put_small(struct store *store, uint32_t key, uint32_t version, uint64_t expires_at_ms)
+{
+    uint8_t value[100];
+    char text[24];
+
+    model_value_bytes(key, version, value, sizeof value);
+    snprintf(text, sizeof text, "small-%06u", (unsigned)key);
+    CHECK_OK(expires_at_ms == NEVER
+                 ? cask_put(store->db, slice_of(text), slice_bytes(value, sizeof value))
+                 : cask_put_expiring(store->db, slice_of(text), slice_bytes(value, sizeof value),
+                                     expires_at_ms));
+}
+
+static void check_small(struct store *store, uint32_t first, uint32_t end, uint32_t version)
+{
+    for (uint32_t key = first; key < end; key++) {
+        uint8_t expected[100];
+        uint8_t got[100];
+        char text[24];
+        size_t size;
+
+        model_value_bytes(key, version, expected, sizeof expected);
+        snprintf(text, sizeof text, "small-%06u", (unsigned)key);
+        CHECK_OK(cask_get(store->db, slice_of(text), got, sizeof got, &size));
+        CHECK(size == sizeof got && memcmp(got, expected, size) == 0, "key %u", (unsigned)key);
+    }
+}
+
+/* Records that stay, and many more behind them of which only the last round stays. */
+static void put_dead_behind_living(struct store *store)
+{
+    for (uint32_t key = 0; key < STAYING; key++)
+        put_small(store, key, 1, NEVER);
+    for (uint32_t round = 1; round <= CHANGES; round++)
+        for (uint32_t key = STAYING; key < STAYING + CHANGING; key++)
+            put_small(store, key, round, NEVER);
+}
+
+static void check_living(struct store *store)
+{
+    check_small(store, 0, STAYING, 1);
+    check_small(store, STAYING, STAYING + CHANGING, CHANGES);
+}
+
+static void test_dead_records_are_not_read(void **state)
+{
+    (void)state;
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = store_begin_mode(1, mode, (uint64_t)1 << 20);
+        struct cask_stats before;
+        struct cask_stats after;
+
+        put_dead_behind_living(store);
+        before = stats_of(store);
+        CHECK_OK(cask_merge(store->db, NULL, NULL));
+        after = stats_of(store);
+        CHECK(after.dead_bytes < before.dead_bytes / 50, "%llu bytes are dead still",
+              (unsigned long long)after.dead_bytes);
+        CHECK(after.merge_read_bytes < before.live_bytes + before.live_bytes / 2,
+              "%llu bytes were read, where %llu live", (unsigned long long)after.merge_read_bytes,
+              (unsigned long long)before.live_bytes);
+        check_living(store);
+        CHECK_OK(cask_verify(store->db, NULL, NULL));
+        store_again(store);
+        CHECK(stats_of(store).hints_rebuilt == 0, "an output is without its hint");
+        check_living(store);
+        check_no_errors(store);
+        store_end(store);
+    }
+}
+
+/* What has expired is in the index, so that alone does not tell what lives. */
+static void test_expired_records_go_where_others_stay(void **state)
+{
+    (void)state;
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = store_begin_mode(1, mode, (uint64_t)1 << 20);
+
+        for (uint32_t key = STAYING + CHANGING; key < 2 * (STAYING + CHANGING); key++)
+            put_small(store, key, 1, LONG_AGO);
+        put_dead_behind_living(store);
+        CHECK_OK(cask_merge(store->db, NULL, NULL));
+        check_living(store);
+        CHECK(stats_of(store).live_bytes < 3 * UINT64_C(100) * (STAYING + CHANGING) / 2,
+              "%llu bytes live", (unsigned long long)stats_of(store).live_bytes);
+        store_again(store);
+        check_living(store);
+        check_no_errors(store);
+        store_end(store);
+    }
+}
+
+static void damage_first_record(struct store *store)
+{
+    const char *path = shard_path(store->path, 0, "1.data");
+    size_t size;
+    uint8_t *file = read_whole_file(path, &size);
+
+    file[SEGMENT_HEADER_BYTES + 40] ^= 0x40;
+    write_file(path, file, size);
+    free(file);
+    tree_remove(shard_path(store->path, 0, "1.hint"));
+}
+
+/* Which key the damaged record was of, and whether it is dead, nobody knows: it stays, though the
+ * index has no need of it. */
+static void test_damage_that_the_index_does_not_know_of_keeps_its_segment(void **state)
+{
+    (void)state;
+    for (size_t mode = 0; mode < UNIT_MODES; mode++) {
+        struct store *store = store_begin_mode(1, mode, 16384);
+
+        store_down(store);
+        store->options.merge = CASK_SWITCH_OFF;
+        store_up(store);
+        for (uint32_t version = 1; version <= 2; version++)
+            for (uint32_t key = 0; key < 400; key++)
+                put_small(store, key, version, NEVER);
+        store_down(store);
+        damage_first_record(store);
+        store_up(store);
+        CHECK_STATUS(cask_merge(store->db, NULL, NULL), CASK_ECORRUPT);
+        CHECK(has_segment(store, 1), "the damaged segment is gone");
+        CHECK(stats_of(store).dead_bytes < 2 * 16384, "the others were not merged");
+        check_small(store, 0, 400, 2);
+        store_end(store);
+    }
+}
+
 static int stop_at_once(void *context, uint64_t done, uint64_t total)
 {
     (void)done;
@@ -158,6 +293,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_records_of_all_sizes_are_copied_whole),
+        cmocka_unit_test(test_dead_records_are_not_read),
+        cmocka_unit_test(test_expired_records_go_where_others_stay),
+        cmocka_unit_test(test_damage_that_the_index_does_not_know_of_keeps_its_segment),
         cmocka_unit_test(test_a_merge_that_is_stopped_leaves_no_segment_without_its_hint),
         cmocka_unit_test(test_a_copied_record_is_whole_without_its_batch),
     };

@@ -28,4 +28,10 @@ static inline uint32_t hash_tag(uint64_t hash, unsigned shard_bits)
     return (uint32_t)(hash << shard_bits >> 32);
 }
 
+/* What is known of a hash of which the tag is known. */
+static inline uint64_t hash_of_tag(uint32_t tag, unsigned shard_bits)
+{
+    return (uint64_t)tag << 32 >> shard_bits;
+}
+
 #endif

@@ -457,7 +457,7 @@ size_t keydir_collect(const struct keydir *keydir, uint64_t from, struct keydir_
 size_t keydir_gather(const struct keydir *keydir, uint64_t from, struct keydir_entry *ret_entries,
                      size_t room, uint64_t *ret_next)
 {
-    uint32_t before = keydir_generation(keydir);
+    uint32_t before = atomic_load_explicit(&keydir->generation, memory_order_acquire);
     size_t count;
 
     if ((before & 1) != 0)

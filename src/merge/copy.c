@@ -8,17 +8,19 @@
 #include "merge/merge_internal.h"
 
 #define CHUNK_BYTES ((uint64_t)256 << 10) /* stays in the cache until it is written */
+#define GAP_BYTES ((uint64_t)64 << 10)    /* dead bytes that are read along, at most */
+#define LAST_BYTES ((uint64_t)1 << 10)    /* of a record whose size is not known */
 #define PIECE_BYTES ((size_t)2 << 20)
 #define WRITER_BYTES (2 * PIECE_BYTES)
 #define PACE_BYTES ((uint64_t)1 << 20)
-#define DIGIT_BITS 10u
-#define DIGITS (1u << DIGIT_BITS)
 #define AHEAD 8u /* survivors asked for before their turn */
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* An input's file, read in large pieces from front to back. */
 struct reader {
+    const uint64_t *order; /* of all survivors */
+    size_t at;             /* whose turn it is */
     struct io_file *file;
     const struct segment *segment;
     uint8_t *bytes;
@@ -48,16 +50,40 @@ static void reader_close(struct reader *reader)
     pages_return(reader->bytes, reader->room);
 }
 
-static int reader_fill(struct merge *merge, struct reader *reader, uint64_t offset, uint64_t size)
+/* Where a reading is to end that begins with the survivor whose turn it is: what follows closely is
+ * read along. */
+static uint64_t end_of_reading(const struct merge *merge, const struct reader *reader)
 {
-    size_t want = (size_t)max_u64(size,
-                                  min_u64(CHUNK_BYTES, segment_tail(reader->segment) - offset));
+    uint64_t first = merge_offset_of(reader->order[reader->at]);
+    uint64_t last = first;
+
+    for (size_t i = reader->at + 1; i < merge->survivor_count; i++) {
+        uint64_t offset = merge_offset_of(reader->order[i]);
+
+        if (offset < last || offset - last > GAP_BYTES || offset - first > CHUNK_BYTES - LAST_BYTES)
+            break;
+        last = offset;
+    }
+    return min_u64(last + LAST_BYTES, segment_tail(reader->segment));
+}
+
+/* Makes [offset, offset + size) part of what is in bytes. */
+static int reader_want(struct merge *merge, struct reader *reader, uint64_t offset, uint64_t size)
+{
+    uint64_t end;
+    size_t want;
     int status;
 
+    if (offset >= reader->start && offset + size <= reader->end)
+        return CASK_OK;
+    end = max_u64(offset + size, end_of_reading(merge, reader));
+    want = (size_t)(end - offset);
     if (want > reader->room) {
+        size_t room = (size_t)max_u64(want, CHUNK_BYTES);
+
         pages_return(reader->bytes, reader->room);
-        reader->bytes = pages_borrow(want);
-        reader->room = reader->bytes ? want : 0;
+        reader->bytes = pages_borrow(room);
+        reader->room = reader->bytes ? room : 0;
         if (!reader->bytes)
             return CASK_ENOMEM;
     }
@@ -66,117 +92,83 @@ static int reader_fill(struct merge *merge, struct reader *reader, uint64_t offs
     status = io_read(reader->file, offset, reader->bytes, want, NULL);
     if (status != CASK_OK)
         return status;
-    reader->end = offset + want;
+    reader->end = end;
     merge->read_bytes += want;
     return merge_pause(merge, want);
 }
 
-static int decode(const uint8_t *bytes, const struct segment *input,
-                  const struct survivor *survivor, struct record *ret_record)
+/* The record's bytes, as far as its segment goes, by way of the reader. */
+static int fetch(struct merge *merge, struct reader *reader, const struct survivor *survivor,
+                 const uint8_t **ret_bytes, uint64_t *ret_available)
 {
-    if (record_decode(bytes, survivor->size, segment_place(input, survivor->offset), true,
-                      ret_record) != RECORD_VALID ||
-        ret_record->sequence != survivor->sequence)
-        return CASK_ECORRUPT;
+    const struct segment *input = merge->inputs[survivor->input];
+    uint64_t offset = survivor_offset(survivor);
+    uint64_t left = segment_tail(input) - min_u64(segment_tail(input), offset);
+    uint64_t size = survivor->size;
+    int status = reader->segment == input ? CASK_OK : reader_open(merge, reader, input);
+
+    if (status == CASK_OK && size == 0) {
+        if (left < RECORD_MIN_BYTES)
+            return CASK_ECORRUPT;
+        status = reader_want(merge, reader, offset, RECORD_MIN_BYTES);
+        if (status == CASK_OK)
+            size = min_u64(record_claimed_size(reader->bytes + (offset - reader->start)), left);
+    }
+    if (status == CASK_OK)
+        status = reader_want(merge, reader, offset, size);
+    if (status != CASK_OK)
+        return status;
+    *ret_bytes = reader->bytes + (offset - reader->start);
+    *ret_available = size;
     return CASK_OK;
 }
 
-/* One that was scanned for want of a hint is in memory by way of its mapping. */
+/* One that was sealed for this merge is in memory by way of its mapping. */
+static bool is_in_memory(const struct segment *input)
+{
+    return input->hintless && input->map;
+}
+
 static int read_record(struct merge *merge, struct reader *reader, const struct survivor *survivor,
                        struct record *ret_record)
 {
     const struct segment *input = merge->inputs[survivor->input];
+    const uint8_t *bytes = NULL;
+    uint64_t available = segment_tail(input) -
+                         min_u64(segment_tail(input), survivor_offset(survivor));
     int status = CASK_OK;
 
-    if (input->hintless && input->map)
-        return decode(input->map + survivor->offset, input, survivor, ret_record);
-    if (reader->segment != input)
-        status = reader_open(merge, reader, input);
-    if (status == CASK_OK &&
-        (survivor->offset < reader->start || survivor->offset + survivor->size > reader->end))
-        status = reader_fill(merge, reader, survivor->offset, survivor->size);
+    if (is_in_memory(input))
+        bytes = input->map + survivor_offset(survivor);
+    else
+        status = fetch(merge, reader, survivor, &bytes, &available);
     if (status != CASK_OK)
         return status;
-    return decode(reader->bytes + (survivor->offset - reader->start), input, survivor, ret_record);
+    if (record_decode(bytes, available, segment_place(input, survivor_offset(survivor)), true,
+                      ret_record) != RECORD_VALID ||
+        (!merge->by_index && ret_record->sequence != survivor->sequence))
+        return CASK_ECORRUPT;
+    if (is_in_memory(input))
+        merge->read_bytes += record_size(ret_record);
+    return CASK_OK;
 }
 
-/* ---- the order of places --------------------------------------------------------------------- */
-
-/* A survivor's place in its input, and its number. */
-static uint64_t order_key(const struct merge *merge, size_t number)
+/* What is known of a survivor that the index led to once its record has been read. CASK_NOTFOUND:
+ * its fate is not for the index to decide. */
+static int get_to_know(struct merge *merge, struct survivor *survivor, const struct record *record)
 {
-    return merge->survivors[number].offset / RECORD_ALIGNMENT << 32 | number;
-}
+    const struct shard_env *env = merge->shard->env;
+    uint64_t hash = hash_key(record->key.data, record->key.size, env->hash_seed);
 
-static struct survivor *survivor_of(const struct merge *merge, uint64_t key)
-{
-    return &merge->survivors[(uint32_t)key];
-}
-
-static bool is_in_order(const uint64_t *keys, size_t count)
-{
-    for (size_t i = 1; i < count; i++)
-        if (keys[i - 1] > keys[i])
-            return false;
-    return true;
-}
-
-static void sort_by_digit(const uint64_t *from, uint64_t *to, size_t count, unsigned shift)
-{
-    size_t next[DIGITS] = {0};
-    size_t sum = 0;
-
-    for (size_t i = 0; i < count; i++)
-        next[from[i] >> shift & (DIGITS - 1)]++;
-    for (unsigned digit = 0; digit < DIGITS; digit++) {
-        size_t here = next[digit];
-
-        next[digit] = sum;
-        sum += here;
-    }
-    for (size_t i = 0; i < count; i++)
-        to[next[from[i] >> shift & (DIGITS - 1)]++] = from[i];
-}
-
-_Static_assert(SEGMENT_BYTES_MAX / RECORD_ALIGNMENT < (uint64_t)1 << (4 * DIGIT_BITS),
-               "four digits order the places of a segment");
-
-/* Of one input, whose survivors lie one behind the other. */
-static void sort_by_place(uint64_t *keys, uint64_t *spare, size_t count)
-{
-    if (is_in_order(keys, count)) /* they were read from the segment itself */
-        return;
-    for (unsigned digit = 0; digit < 4; digit += 2) {
-        sort_by_digit(keys, spare, count, 32 + digit * DIGIT_BITS);
-        sort_by_digit(spare, keys, count, 32 + (digit + 1) * DIGIT_BITS);
-    }
-}
-
-/* Survivors come input by input: each input's are brought into the order of their places. */
-static int make_order(const struct merge *merge, uint64_t **ret_order)
-{
-    size_t count = merge->survivor_count;
-    size_t bytes = (count + 1) * sizeof(uint64_t);
-    uint64_t *order = pages_borrow(bytes);
-    uint64_t *spare = pages_borrow(bytes);
-
-    if (!order || !spare || count > UINT32_MAX) {
-        pages_return(order, bytes);
-        pages_return(spare, bytes);
-        return CASK_ENOMEM;
-    }
-    for (size_t i = 0; i < count; i++)
-        order[i] = order_key(merge, i);
-    for (size_t from = 0; from < count;) {
-        size_t end = from + 1;
-
-        while (end < count && merge->survivors[end].input == merge->survivors[from].input)
-            end++;
-        sort_by_place(order + from, spare, end - from);
-        from = end;
-    }
-    pages_return(spare, bytes);
-    *ret_order = order;
+    if (hash_tag(hash, env->shard_bits) != hash_tag(survivor->hash, env->shard_bits))
+        return CASK_ECORRUPT;
+    survivor->hash = hash;
+    survivor->sequence = record->sequence;
+    survivor->size = (uint32_t)record_size(record);
+    merge->kept_bytes += survivor->size;
+    if (record->type != RECORD_PUT || merge->kept_bytes > merge->live_bytes ||
+        (record->expires_at_ms != 0 && record->expires_at_ms <= merge->now_ms))
+        return CASK_NOTFOUND;
     return CASK_OK;
 }
 
@@ -221,12 +213,16 @@ static int make_outputs(struct merge *merge, const uint64_t *order)
     uint64_t records = 0;
     int status = CASK_OK;
 
+    if (merge->by_index) /* sizes are not known yet: one is enough for them all */
+        return merge->survivor_count == 0
+                   ? CASK_OK
+                   : add_output(merge, merge->live_bytes, merge->survivor_count);
     for (size_t i = 0; status == CASK_OK && i < merge->survivor_count; i++) {
-        struct survivor *survivor = survivor_of(merge, order[i]);
+        struct survivor *survivor = merge_survivor_of(merge, order[i]);
         uint64_t size = size_of_copy(survivor);
 
         if (i + AHEAD < merge->survivor_count)
-            __builtin_prefetch(survivor_of(merge, order[i + AHEAD]), 1);
+            __builtin_prefetch(merge_survivor_of(merge, order[i + AHEAD]), 1);
         if (bytes > 0 && bytes + size > merge->output_bytes) {
             status = add_output(merge, bytes, records);
             bytes = 0;
@@ -234,7 +230,7 @@ static int make_outputs(struct merge *merge, const uint64_t *order)
         }
         bytes += size;
         records++;
-        survivor->to = merge->output_count; /* for now: which of them */
+        survivor->output = (uint32_t)merge->output_count;
     }
     if (status == CASK_OK && bytes > 0)
         status = add_output(merge, bytes, records);
@@ -339,15 +335,15 @@ static void count_copy(struct segment *output, const struct record *record)
 static int copy_record(struct merge *merge, struct reader *reader, struct writer *writer,
                        struct survivor *survivor)
 {
-    size_t number = (size_t)survivor->to;
-    struct segment *output;
+    struct segment *output = merge->outputs[survivor->output];
     struct record record;
     uint64_t offset;
     int status = read_record(merge, reader, survivor, &record);
 
+    if (status == CASK_OK && merge->by_index)
+        status = get_to_know(merge, survivor, &record);
     if (status != CASK_OK)
         return status;
-    output = merge->outputs[number];
     record.in_batch = false; /* batches in what is sealed are settled */
     if (survivor->fate == FATE_TO_TOMBSTONE) {
         record.type = RECORD_DELETE;
@@ -355,13 +351,12 @@ static int copy_record(struct merge *merge, struct reader *reader, struct writer
         record.value = (struct cask_slice){NULL, 0};
     }
     status = write_record(writer, output, &record, &offset);
-    if (status == CASK_OK)
-        status = hint_add(&merge->output_hints[number], &record, survivor->hash, offset);
     if (status != CASK_OK)
         return status;
     count_copy(output, &record);
-    survivor->output = output;
-    survivor->to = location_make(output->id, offset, merge->shard->config.offset_bits);
+    survivor->to = (uint32_t)(offset / RECORD_ALIGNMENT);
+    survivor->key_size = record.key.size & UINT16_MAX;
+    survivor->type = hint_type(&record);
     merge->written_bytes += record_size(&record);
     return CASK_OK;
 }
@@ -372,23 +367,36 @@ static void tell_damage(struct merge *merge, const struct survivor *survivor)
 
     merge_leave_alone(merge, input);
     shard_report_unreadable(
-        merge->shard, location_make(input->id, survivor->offset, merge->shard->config.offset_bits),
+        merge->shard,
+        location_make(input->id, survivor_offset(survivor), merge->shard->config.offset_bits),
         CASK_ECORRUPT);
+}
+
+/* The bytes of a survivor that are in memory, to be asked for; NULL where it comes from a file. */
+static const uint8_t *bytes_ahead(const struct merge *merge, const struct survivor *survivor)
+{
+    const struct segment *input = merge->inputs[survivor->input];
+
+    return is_in_memory(input) ? input->map + survivor_offset(survivor) : NULL;
 }
 
 static int copy_all(struct merge *merge, const uint64_t *order, struct writer *writer)
 {
-    struct reader reader = {0};
+    struct reader reader = {.order = order};
     uint64_t told = 0;
     int status = CASK_OK;
 
     for (size_t i = 0; status == CASK_OK && i < merge->survivor_count; i++) {
-        struct survivor *survivor = survivor_of(merge, order[i]);
+        struct survivor *survivor = merge_survivor_of(merge, order[i]);
 
+        /* Not in a function of its own: compilers leave out calls that do nothing but this. */
+        if (i + (size_t)2 * AHEAD < merge->survivor_count)
+            __builtin_prefetch(merge_survivor_of(merge, order[i + (size_t)2 * AHEAD]), 1);
         if (i + AHEAD < merge->survivor_count)
-            __builtin_prefetch(survivor_of(merge, order[i + AHEAD]), 1);
+            __builtin_prefetch(bytes_ahead(merge, merge_survivor_of(merge, order[i + AHEAD])));
         if (survivor->fate == FATE_EXPIRED)
             continue;
+        reader.at = i;
         status = copy_record(merge, &reader, writer, survivor);
         if (status == CASK_ECORRUPT)
             tell_damage(merge, survivor);
@@ -401,21 +409,55 @@ static int copy_all(struct merge *merge, const uint64_t *order, struct writer *w
     return status == CASK_OK ? end_output(writer) : status;
 }
 
+/* In the order in which survivors were found, which is that of hints, or nearly so. */
+static int fill_hints(struct merge *merge)
+{
+    int status = CASK_OK;
+
+    for (size_t i = 0; i < merge->output_count; i++)
+        pages_populate(merge->output_hints[i].entries, 0,
+                       (size_t)merge->output_hints[i].room * HINT_ENTRY_BYTES);
+
+    for (size_t i = 0; status == CASK_OK && i < merge->survivor_count; i++) {
+        const struct survivor *survivor = &merge->survivors[i];
+
+        if (survivor->fate == FATE_EXPIRED)
+            continue;
+        status = hint_add_entry(
+            &merge->output_hints[survivor->output],
+            &(struct hint_entry){.hash = survivor->hash,
+                                 .sequence = survivor->sequence,
+                                 .offset = (uint64_t)survivor->to * RECORD_ALIGNMENT,
+                                 .size = survivor_copy_size(survivor),
+                                 .key_size = survivor->key_size,
+                                 .type = survivor->type});
+    }
+    for (size_t i = 0; i < merge->output_count; i++)
+        merge->output_hints[i].max_expiry = merge->outputs[i]->counts.last_expiry;
+    return status;
+}
+
 int merge_copy(struct merge *merge)
 {
     struct writer writer = {0};
     uint64_t *order = NULL;
-    int status = make_order(merge, &order);
+    int status = merge_make_order(merge, &order);
 
     if (status == CASK_OK)
         status = make_outputs(merge, order);
     if (status == CASK_OK && merge->output_count > 0) {
         writer.bytes = pages_borrow(WRITER_BYTES);
+        if (writer.bytes)
+            pages_populate(writer.bytes, 0,
+                           (size_t)min_u64(merge->outputs[0]->capacity, PIECE_BYTES));
         status = writer.bytes ? copy_all(merge, order, &writer) : CASK_ENOMEM;
         pages_return(writer.bytes, WRITER_BYTES);
     }
-    if (order)
-        pages_return(order, (merge->survivor_count + 1) * sizeof(uint64_t));
+    merge_free_order(merge, order);
+    if (status == CASK_OK && merge->by_index && !merge_gathered_all(merge))
+        status = CASK_NOTFOUND;
+    if (status == CASK_OK)
+        status = fill_hints(merge);
     for (size_t i = 0; status == CASK_OK && i < merge->output_count; i++)
         status = shard_finish_output(merge->shard, merge->outputs[i], &merge->output_hints[i]);
     return status;

@@ -107,28 +107,37 @@ static bool adds_up(const struct merge *merge)
     return merge->records_in == merge->survivor_count + merge->records_dead;
 }
 
+static uint64_t place_of_copy(const struct merge *merge, const struct survivor *survivor)
+{
+    return location_make(merge->outputs[survivor->output]->id,
+                         (uint64_t)survivor->to * RECORD_ALIGNMENT,
+                         merge->shard->config.offset_bits);
+}
+
 /* A few entries at a time. */
 static void relocate(struct merge *merge)
 {
     struct shard *shard = merge->shard;
+    unsigned offset_bits = shard->config.offset_bits;
     struct relocation batch[RELOCATED_AT_ONCE];
     size_t count = 0;
 
     for (size_t i = 0; i < merge->survivor_count; i++) {
         const struct survivor *survivor = &merge->survivors[i];
         struct segment *input = merge->inputs[survivor->input];
+        bool copied = survivor->fate != FATE_EXPIRED;
 
         if (survivor->fate == FATE_TOMBSTONE && !survivor->indexed)
             continue;
         batch[count++] = (struct relocation){
             .input = input,
-            .output = survivor->output,
+            .output = copied ? merge->outputs[survivor->output] : NULL,
             .tombstone = survivor->fate != FATE_KEEP,
             .was_live = survivor->fate != FATE_TOMBSTONE,
-            .from = location_make(input->id, survivor->offset, shard->config.offset_bits),
-            .to = survivor->to,
+            .from = location_make(input->id, survivor_offset(survivor), offset_bits),
+            .to = copied ? place_of_copy(merge, survivor) : 0,
             .size = survivor->size,
-            .tag = survivor->tag};
+            .tag = hash_tag(survivor->hash, shard->env->shard_bits)};
         if (count == RELOCATED_AT_ONCE) {
             shard_relocate(shard, batch, count);
             count = 0;
@@ -167,6 +176,44 @@ static void write_late_hints(struct merge *merge)
                                                      shard->env->shard_bits) != CASK_OK;
 }
 
+static void discard_outputs(struct merge *merge)
+{
+    for (size_t i = 0; i < merge->output_count; i++) {
+        shard_discard_output(merge->shard, merge->outputs[i]);
+        hint_release(&merge->output_hints[i]);
+    }
+    merge->output_count = 0;
+}
+
+static int copy_survivors(struct merge *merge)
+{
+    int status = merge->by_index ? merge_gather(merge) : merge_sift(merge);
+
+    if (status == CASK_OK && !adds_up(merge))
+        status = CASK_ECORRUPT;
+    return status == CASK_OK ? merge_copy(merge) : status;
+}
+
+/* By the index where that will do. */
+static int copy(struct merge *merge)
+{
+    int status = merge_expect_survivors(merge);
+
+    if (status != CASK_OK)
+        return status;
+    merge->by_index = merge_can_gather(merge);
+    status = copy_survivors(merge);
+    if (status != CASK_NOTFOUND || !merge->by_index)
+        return status;
+    discard_outputs(merge);
+    merge->by_index = false;
+    merge->survivor_count = 0;
+    merge->records_in = 0;
+    merge->records_dead = 0;
+    merge->written_bytes = 0;
+    return copy_survivors(merge);
+}
+
 /* From the installation on there is no way back: what may fail comes before it. */
 static int run(struct merge *merge)
 {
@@ -174,11 +221,7 @@ static int run(struct merge *merge)
     int status = drain(shard);
 
     if (status == CASK_OK)
-        status = merge_sift(merge);
-    if (status == CASK_OK && !adds_up(merge))
-        status = CASK_ECORRUPT;
-    if (status == CASK_OK)
-        status = merge_copy(merge);
+        status = copy(merge);
     if (status == CASK_OK)
         status = make_durable(shard);
     if (status == CASK_OK)
@@ -234,12 +277,10 @@ int merge_segments(struct shard *shard, struct segment **inputs, size_t input_co
                           .output_bytes = output_bytes};
     int status = run(&merge);
 
-    if (status == CASK_OK) {
+    if (status == CASK_OK)
         status = move_over(&merge);
-    } else {
-        for (size_t i = 0; i < merge.output_count; i++)
-            shard_discard_output(shard, merge.outputs[i]);
-    }
+    else
+        discard_outputs(&merge);
     count(&merge, status);
     release(&merge);
     return status;

@@ -7,7 +7,6 @@
 #define SURVIVORS_MIN 4096u  /* 256 KiB */
 #define GUARDED_ENTRIES 256u /* looked at within one epoch guard */
 #define PACE_ENTRIES 65536u
-#define HINT_ENTRY_COST 25u
 #define EXPECTED_SPARE 1.06 /* records are not all of one size */
 #define AHEAD 16u           /* entries whose buckets are asked for before their turn */
 
@@ -21,6 +20,7 @@ static int resize_survivors(struct merge *merge, size_t room)
 
     if (status != CASK_OK)
         return status;
+    pages_populate(grown, 0, room * sizeof *merge->survivors);
     merge->survivors = grown;
     merge->survivor_room = room;
     return CASK_OK;
@@ -28,7 +28,7 @@ static int resize_survivors(struct merge *merge, size_t room)
 
 /* About as many as the figures of the inputs say, so that they need not be moved as they become
  * more. */
-static int expect_survivors(struct merge *merge)
+int merge_expect_survivors(struct merge *merge)
 {
     struct shard *shard = merge->shard;
     uint64_t expected = SURVIVORS_MIN;
@@ -48,7 +48,7 @@ static int expect_survivors(struct merge *merge)
     return resize_survivors(merge, (size_t)expected);
 }
 
-static int add_survivor(struct merge *merge, const struct survivor *survivor)
+int merge_add_survivor(struct merge *merge, const struct survivor *survivor)
 {
     if (merge->survivor_count == merge->survivor_room) {
         int status = resize_survivors(merge, merge->survivor_room + merge->survivor_room / 2);
@@ -115,14 +115,14 @@ static int sift_entry(struct merge *merge, struct sweep *sweep, uint32_t input,
         merge->records_dead++;
         return CASK_OK;
     }
-    return add_survivor(merge, &(struct survivor){.hash = entry->hash,
-                                                  .sequence = entry->sequence,
-                                                  .offset = entry->offset,
-                                                  .size = entry->size,
-                                                  .input = input,
-                                                  .tag = tag,
-                                                  .fate = fate,
-                                                  .indexed = live});
+    return merge_add_survivor(
+        merge, &(struct survivor){.hash = entry->hash,
+                                  .sequence = entry->sequence,
+                                  .from = (uint32_t)(entry->offset / RECORD_ALIGNMENT),
+                                  .size = (uint32_t)entry->size,
+                                  .input = input,
+                                  .fate = (unsigned)fate & 3u,
+                                  .indexed = live});
 }
 
 /* Where hints are not in the order of tags, a bucket of the keydir is a miss. */
@@ -156,7 +156,7 @@ static int sift_entries(struct merge *merge, uint32_t input, struct hint *hint, 
         }
         epoch_leave(guard);
         if (status == CASK_OK && at % PACE_ENTRIES == PACE_ENTRIES - GUARDED_ENTRIES)
-            status = merge_pause(merge, (uint64_t)PACE_ENTRIES * HINT_ENTRY_COST);
+            status = merge_pause(merge, (uint64_t)PACE_ENTRIES * HINT_ENTRY_BYTES);
     }
     return status;
 }
@@ -355,7 +355,7 @@ static int sift_hiders(struct merge *merge)
 
 int merge_sift_inputs(struct merge *merge)
 {
-    int status = expect_survivors(merge);
+    int status = CASK_OK;
 
     for (uint32_t i = 0; status == CASK_OK && i < merge->input_count; i++)
         status = sift_input(merge, i);

@@ -20,9 +20,12 @@ static int weigh(struct shard *shard, struct segment *segment, const struct merg
                           .input_count = 1,
                           .pace = pace,
                           .now_ms = io_clock_ms()};
-    int status = merge_sift_inputs(&merge);
-    uint64_t live = live_bytes(&merge);
+    int status = merge_expect_survivors(&merge);
+    uint64_t live;
 
+    if (status == CASK_OK)
+        status = merge_sift_inputs(&merge);
+    live = live_bytes(&merge);
     pthread_mutex_lock(&shard->lock);
     if (status == CASK_OK && segment->counts.live_bytes > live)
         segment->shadowed_bytes = segment->counts.live_bytes - live;

@@ -156,6 +156,7 @@ static int load_by_reading(struct recovery *recovery, struct segment *segment,
         return status;
     if (!tail.sealed || tail.damaged)
         report_damage(shard, &tail);
+    segment->unmergeable = tail.damaged || tail.bad_bytes > 0;
     tail.end = length;
     status = load_tail(&recovery->loader, &tail);
     note_loaded(recovery, tail.max_sequence);
@@ -508,6 +509,7 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
 
     report_cut(shard, tail);
     recovery->damaged |= tail->damaged;
+    segment->unmergeable = tail->damaged;
     recovery->max_sequence = max_u64(recovery->max_sequence, tail->max_sequence);
     load_cut(shard, segment, max_u64(tail->end, SEGMENT_HEADER_BYTES));
     if (tail->end <= SEGMENT_HEADER_BYTES && !tail->damaged && (i > 0 || segment->header_damaged)) {

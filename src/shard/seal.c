@@ -12,7 +12,6 @@
 
 #define CHUNK_BYTES ((size_t)256 << 10)
 #define WAITING_MAX 3u
-#define HINT_ENTRY_BYTES 25u
 #define PART_BYTES_MIN ((uint64_t)8 << 20) /* of a hint that is being made */
 #define PART_BYTES_MAX ((uint64_t)32 << 20)
 #define PART_OF_BUDGET 8u
@@ -202,6 +201,11 @@ static int write_hint(struct shard *shard, struct segment *segment, uint64_t *re
         warn(shard, segment->id, status, "writing the hint");
         segment->hintless = true;
         status = CASK_OK; /* the next open reads the segment instead */
+    }
+    if (making.damaged) { /* what is in it may be worth more than its room */
+        pthread_mutex_lock(&shard->lock);
+        segment->unmergeable = true;
+        pthread_mutex_unlock(&shard->lock);
     }
     *ret_checksum = making.checksum;
     *ret_damaged = making.damaged;
