@@ -48,5 +48,5 @@ int crew_do(uint32_t shard_count, int (*step)(void *context, uint32_t shard), vo
 
 int crew_do_waiting(uint32_t shard_count, int (*step)(void *context, uint32_t shard), void *context)
 {
-    return do_with(2 * thread_processors(), shard_count, step, context);
+    return do_with(4 * thread_processors(), shard_count, step, context);
 }
