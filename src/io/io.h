@@ -6,8 +6,8 @@
  *     regular files. Names are made from integers by the callers, never from file contents.
  *  2. Short reads, short writes and EINTR are looped over here; nobody above sees them.
  *  3. Every failure is one CASK_E* status; errno does not cross this header.
- *  4. Nothing is synced unless io_sync or io_dir_sync is called, and a failed sync is never
- *     retried.
+ *  4. Nothing is synced unless io_sync, io_sync_mapped or io_dir_sync is called, and a failed sync
+ *     is never retried.
  *  5. A store into a mapping is followed by io_map_written(), so that the simulated disk knows what
  *     is dirty. posix.c does nothing there.
  */
@@ -23,6 +23,7 @@
 /* Mappings of files start at multiples of this, so that the kernel can back them with huge
  * pages. */
 #define IO_HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define IO_PAGE_BYTES_MAX ((size_t)64 << 10) /* of any machine */
 
 struct io_dir;
 struct io_file;
@@ -91,6 +92,12 @@ IO_CHECKED int io_allocate(struct io_file *file, uint64_t size);
 
 IO_CHECKED int io_truncate(struct io_file *file, uint64_t size);
 IO_CHECKED int io_sync(struct io_file *file); /* fdatasync: data and size */
+
+/* The same for [offset, offset + size) alone of the file's mapping at address, and the file's size.
+ * Pages beyond keep what io_map_populate() did for them, which io_sync() undoes: a page that was
+ * made durable has to be made ready for stores anew. offset is a multiple of IO_PAGE_BYTES_MAX; the
+ * range may end anywhere. */
+IO_CHECKED int io_sync_mapped(struct io_file *file, void *address, uint64_t offset, uint64_t size);
 
 /* Maps the first size bytes of the file shared, at a 2 MiB boundary; the part beyond the file's end
  * must not be touched until io_allocate has covered it. The mapping outlives io_close of the file.

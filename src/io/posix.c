@@ -419,6 +419,19 @@ int io_sync(struct io_file *file)
     return sync_fd(file->fd, false);
 }
 
+/* A msync that is told to wait is an fdatasync of the range; of one that is writable in a part only,
+ * two. */
+int io_sync_mapped(struct io_file *file, void *address, uint64_t offset, uint64_t size)
+{
+    int result;
+
+    (void)file;
+    do {
+        result = msync((uint8_t *)address + offset, (size_t)size, MS_SYNC);
+    } while (result != 0 && errno == EINTR);
+    return result == 0 ? CASK_OK : status_of(errno);
+}
+
 /* Reserves more than is needed, to place the mapping at a huge page boundary. What is not had by
  * io_map_populate() is read at random places, so that a fault reads one page: without that advice
  * it reads as much as the device reads ahead, and with the advice for huge pages 2 MiB. */

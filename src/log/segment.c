@@ -150,6 +150,18 @@ void segment_settle(struct segment *segment, uint64_t tail)
     segment->settled = end;
 }
 
+int segment_sync(struct segment *segment, uint64_t end, bool written_further)
+{
+    uint64_t from = segment->synced_to & ~(uint64_t)(IO_PAGE_BYTES_MAX - 1);
+    int status = segment->map_writable && written_further
+                     ? io_sync_mapped(segment->file, segment->map, from, end - from)
+                     : io_sync(segment->file);
+
+    if (status == CASK_OK)
+        segment->synced_to = end;
+    return status;
+}
+
 int segment_ensure(struct segment *segment, uint64_t size, bool keep_headroom)
 {
     uint64_t end = segment->pending + size + segment_reserve(segment, keep_headroom);

@@ -81,6 +81,7 @@ struct segment {
     uint64_t allocated; /* bytes that have blocks */
     uint64_t pending;   /* end of what was appended, committed or not */
     uint64_t settled;   /* mapped mode: bytes from the start that are mapped for reading alone */
+    uint64_t synced_to; /* bytes from the start that segment_sync() has made durable */
     uint64_t flushed;   /* system-call mode: end of what was written to the file */
     _Atomic uint64_t tail;
     struct io_file *file; /* NULL once sealed, where reads are mapped */
@@ -269,6 +270,11 @@ static inline void segment_prefetch(const struct segment *segment, uint64_t offs
 
 /* Cuts the file behind the tail, once no more is written, and drops write access. */
 CHECKED int segment_trim(struct segment *segment);
+
+/* Makes the first `end` bytes durable, which have been committed. One call at a time. Memory that
+ * segment_extend() has brought in behind them stays ready for stores, if the segment is to be
+ * written further. CASK_EIO: nobody knows what is durable. */
+CHECKED int segment_sync(struct segment *segment, uint64_t end, bool written_further);
 
 /* Lets the descriptor go where reads are mapped: called when the segment is sealed and synced. */
 void segment_let_file_go(struct segment *segment, bool read_mapped);

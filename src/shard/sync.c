@@ -43,6 +43,7 @@ static int sync_all(struct shard *shard, uint64_t *ret_position)
     for (;;) {
         struct segment *segment;
         uint64_t position;
+        uint64_t tail;
         bool was_sealed;
         int status;
 
@@ -50,11 +51,12 @@ static int sync_all(struct shard *shard, uint64_t *ret_position)
         segment = first_unsynced(shard);
         position = shard->position;
         was_sealed = segment && segment->sealed;
+        tail = segment ? segment_tail(segment) : 0;
         pthread_mutex_unlock(&shard->lock);
         *ret_position = position;
         if (!segment)
             return CASK_OK;
-        status = io_sync(segment->file);
+        status = segment_sync(segment, tail, !was_sealed);
         pthread_mutex_lock(&shard->lock);
         shard->counts.syncs++;
         if (status == CASK_OK && was_sealed)

@@ -216,7 +216,16 @@ size_t crash_unit_op(const struct crash_tracker *tracker, size_t unit, unsigned 
 
 /* ---- going forward ---- */
 
-static void sync_file(struct crash_tracker *tracker, struct crash_file *file)
+/* Whether a sync takes the piece's page along. */
+static bool covers(const struct crash_tracker *tracker, const struct simop *sync,
+                   const struct crash_piece *piece)
+{
+    return (piece->page + 1) * tracker->page_bytes > sync->offset &&
+           piece->page * tracker->page_bytes < sync->end;
+}
+
+static void sync_file(struct crash_tracker *tracker, const struct simop *sync,
+                      struct crash_file *file)
 {
     struct crash_choice choice = {0};
     struct simblob *durable;
@@ -230,7 +239,7 @@ static void sync_file(struct crash_tracker *tracker, struct crash_file *file)
     for (size_t i = 0; i < tracker->unit_count; i++)
         choice.levels[i] = tracker->units[i].kind == CRASH_SIZE ? tracker->units[i].levels : 0;
     for (size_t i = 0; i < file->piece_count; i++)
-        if (!file->pieces[i].stuck)
+        if (!file->pieces[i].stuck && covers(tracker, sync, &file->pieces[i]))
             choice.levels[file->pieces[i].unit] = tracker->units[file->pieces[i].unit].levels;
     durable = crash_build_file(tracker, &choice, file);
     simblob_release(file->durable);
@@ -297,11 +306,11 @@ static void take_entry(struct crash_tracker *tracker, size_t index)
         add_name(tracker, index);
         break;
     case SIMOP_SYNC:
-        sync_file(tracker, file);
+        sync_file(tracker, op, file);
         break;
     case SIMOP_SYNC_FAILED:
         for (size_t i = 0; i < file->piece_count; i++)
-            file->pieces[i].stuck = true;
+            file->pieces[i].stuck |= covers(tracker, op, &file->pieces[i]);
         break;
     case SIMOP_EVICT:
         evict_file(file);

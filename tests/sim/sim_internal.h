@@ -100,6 +100,8 @@ void simfs_set_size(struct sim_inode *file, size_t size);
 void simfs_note_logged(struct sim_inode *file, size_t offset, size_t size);
 void simfs_check_file(const struct sim_inode *file);
 void simfs_log(enum simop_kind kind, const struct sim_inode *inode);
+void simfs_log_sync(enum simop_kind kind, const struct sim_inode *inode, uint64_t from,
+                    uint64_t end);
 void simfs_log_name(enum simop_kind kind, const struct sim_inode *inode,
                     const struct sim_inode *parent, const char *name, const char *to);
 void simfs_log_data(enum simop_kind kind, const struct sim_inode *file, uint64_t offset,

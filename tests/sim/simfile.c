@@ -229,18 +229,31 @@ int io_truncate(struct io_file *file, uint64_t size)
     return fault.status;
 }
 
-int io_sync(struct io_file *file)
+static int sync_range(struct sim_inode *inode, uint64_t from, uint64_t end)
 {
     struct sim_outcome fault;
 
     sim_enter();
-    fault = simfault_call(SIMDISK_SYNC, file->inode, NULL);
+    fault = simfault_call(SIMDISK_SYNC, inode, NULL);
     if (fault.status != CASK_OK) {
         sim.failed_syncs++;
-        simfs_log(SIMOP_SYNC_FAILED, file->inode);
-    } else if (!simfault_ignores_sync(file->inode)) {
-        simfs_log(SIMOP_SYNC, file->inode);
+        simfs_log_sync(SIMOP_SYNC_FAILED, inode, from, end);
+    } else if (!simfault_ignores_sync(inode)) {
+        simfs_log_sync(SIMOP_SYNC, inode, from, end);
     }
     sim_leave();
     return fault.status;
+}
+
+int io_sync(struct io_file *file)
+{
+    return sync_range(file->inode, 0, UINT64_MAX);
+}
+
+int io_sync_mapped(struct io_file *file, void *address, uint64_t offset, uint64_t size)
+{
+    if (!address || offset % IO_PAGE_BYTES_MAX != 0)
+        sim_fatal("io_sync_mapped(%llu, %llu)", (unsigned long long)offset,
+                  (unsigned long long)size);
+    return sync_range(file->inode, offset, offset + size);
 }

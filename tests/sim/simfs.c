@@ -195,6 +195,15 @@ void simfs_log(enum simop_kind kind, const struct sim_inode *inode)
         simlog_append(sim.log, &op);
 }
 
+void simfs_log_sync(enum simop_kind kind, const struct sim_inode *inode, uint64_t from,
+                    uint64_t end)
+{
+    struct simop op = {.kind = kind, .inode = inode->id, .offset = from, .end = end};
+
+    if (sim.log)
+        simlog_append(sim.log, &op);
+}
+
 void simfs_log_name(enum simop_kind kind, const struct sim_inode *inode,
                     const struct sim_inode *parent, const char *name, const char *to)
 {

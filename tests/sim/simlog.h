@@ -34,7 +34,8 @@ struct simop {
     uint64_t parent;  /* the directory of CREATE, MKDIR, RENAME, UNLINK */
     const char *name; /* interned; of the new file, the old name of RENAME */
     const char *to;   /* the new name of RENAME */
-    uint64_t offset;  /* of WRITE and STORE; the new size of TRUNCATE and ALLOCATE */
+    uint64_t offset;  /* of WRITE, STORE and SYNC; the new size of TRUNCATE and ALLOCATE */
+    uint64_t end;     /* of SYNC and SYNC_FAILED */
     size_t size;      /* of WRITE and STORE */
     const uint8_t *bytes;
 };

@@ -200,6 +200,25 @@ static void test_a_mapped_store_is_a_write(void **state)
     io_close(file);
 }
 
+static void test_a_sync_of_a_part_leaves_the_rest_open(void **state)
+{
+    struct io_file *file = create("f");
+    struct seen seen;
+    void *map;
+
+    (void)state;
+    write_at(file, 0, "aaaabbbbcccc");
+    settle();
+    assert_int_equal(io_map(file, 12, true, &map), CASK_OK);
+    memcpy(map, "AAAABBBBCCCC", 12);
+    io_map_written(file, 0, 12);
+    assert_int_equal(io_sync_mapped(file, map, 0, 5), CASK_OK);
+    collect(&seen, "/t/f", 4);
+    expect_power_states(&seen, 2, "ABc", "ABC");
+    io_unmap(map, 12);
+    io_close(file);
+}
+
 static void test_the_last_write_may_be_torn(void **state)
 {
     struct io_file *file = create("f");
@@ -658,6 +677,7 @@ int main(void)
         TEST(test_a_page_holds_the_bytes_of_one_moment),
         TEST(test_a_synced_write_is_there),
         TEST(test_a_mapped_store_is_a_write),
+        TEST(test_a_sync_of_a_part_leaves_the_rest_open),
         TEST(test_the_last_write_may_be_torn),
         TEST(test_sizes_and_data_get_through_independently),
         TEST(test_a_cut_takes_its_bytes_along),
