@@ -207,6 +207,30 @@ static void test_a_half_full_segment_asks_for_the_next(void **state)
     rig_stop(rig);
 }
 
+/* A put in a shard with dead records made the next segment itself, with two syncs. */
+static void test_a_segment_is_left_early_once_the_next_is_there(void **state)
+{
+    struct rig *rig = rig_of_segments(unit_modes[0], (uint64_t)4 << 20);
+    struct shard *shard = only(rig);
+    struct segment *first;
+
+    (void)state;
+    assert_ok(rig_put(rig, "key", "value"));
+    first = shard->active;
+    shard->rotate_above = first->pending + 1;
+    atomic_store(&shard->work, 0);
+    assert_ok(rig_put(rig, "key", "value"));
+    assert_ok(rig_put(rig, "key", "value"));
+    assert_ptr_equal(shard->active, first);
+    assert_null(shard->next);
+    assert_true(atomic_load(&shard->work) & SHARD_WORK_PREPARE);
+    assert_ok(shard_prepare(shard, 0, PREPARE_FOR_WRITES));
+    assert_ok(rig_put(rig, "key", "value"));
+    assert_ptr_not_equal(shard->active, first);
+    assert_true(first->sealed);
+    rig_stop(rig);
+}
+
 static void test_ids_are_never_used_twice(void **state)
 {
     struct rig *rig = rig_of_segments(unit_modes[0], 256);
@@ -370,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_a_next_segment_that_is_too_small_is_passed_over),
         cmocka_unit_test(test_preparing_twice_makes_one_segment),
         cmocka_unit_test(test_a_half_full_segment_asks_for_the_next),
+        cmocka_unit_test(test_a_segment_is_left_early_once_the_next_is_there),
         cmocka_unit_test(test_ids_are_never_used_twice),
         cmocka_unit_test(test_when_ids_run_out_writes_are_refused_and_reads_go_on),
         cmocka_unit_test(test_a_failed_rotation_changes_nothing),

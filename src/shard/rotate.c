@@ -427,6 +427,14 @@ static int ensure_blocks(struct shard *shard, uint64_t size, bool keep_headroom)
     return status;
 }
 
+/* Before it is full, so that its dead records can be merged: that is worth no waiting for a next
+ * segment which somebody is about to make ready. */
+static bool has_to_move_on(const struct shard *shard)
+{
+    return shard->active->pending >= shard->rotate_above &&
+           (shard->next || shard->active->capacity < SHARD_AHEAD_FROM);
+}
+
 int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
 {
     bool keep_headroom = type != RECORD_DELETE;
@@ -440,7 +448,7 @@ int shard_make_room(struct shard *shard, uint64_t size, enum record_type type)
         if (status != CASK_OK)
             return status;
         if (shard->active && segment_has_room(shard->active, size, keep_headroom) &&
-            shard->active->pending < shard->rotate_above) {
+            !has_to_move_on(shard)) {
             status = ensure_blocks(shard, size, keep_headroom);
             if (status != CASK_EBUSY)
                 return status;

@@ -210,8 +210,8 @@ static void look_ahead(struct shard *shard)
     if (segment_wants_blocks(active))
         shard_ask_for_work(shard, SHARD_WORK_EXTEND);
 
-    if (!shard->next && active->pending > active->capacity / 2 &&
-        active->capacity >= (uint64_t)1 << 20)
+    if (!shard->next && active->capacity >= SHARD_AHEAD_FROM &&
+        active->pending > min_u64(active->capacity, shard->rotate_above) / 2)
         shard_ask_for_work(shard, SHARD_WORK_PREPARE);
 }
 

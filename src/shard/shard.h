@@ -32,6 +32,7 @@
 #include "shard/segments.h"
 
 #define SHARDS_MAX 256u
+#define SHARD_AHEAD_FROM ((uint64_t)1 << 20) /* the next of smaller segments is not made ahead */
 
 /* What the shards of a store have in common. */
 struct shard_env {
