@@ -395,7 +395,7 @@ const struct option_row options[] = {
      OPTIONS_OPEN, set_merge_trigger},
     {"merge-segment", "PERCENT", "20 30 45 60", "dead share of segments it takes; default 30",
      OPTIONS_OPEN, set_merge_segment},
-    {"merge-at-once", "N", "1 2 4", "shards that merge at the same time; default 2", OPTIONS_OPEN,
+    {"merge-at-once", "N", "1 2 4", "shards that merge at once; default 1 or 2", OPTIONS_OPEN,
      set_merge_at_once},
     {"merge-rate", "SIZE", "10M 50M 200M", "bytes a second it reads and writes; default no limit",
      OPTIONS_OPEN, set_merge_rate},

@@ -62,14 +62,14 @@ static void *run_errand(void *argument)
     return NULL;
 }
 
-static void check_nice_run(void)
+static void check_nice_run(int nice_value)
 {
     struct errand errand = {.runs = 0};
     int before = niceness();
 
-    thread_run_nice(run_errand, &errand);
+    thread_run_nice(nice_value, run_errand, &errand);
     CHECK(errand.runs == 1, "it ran %d times", errand.runs);
-    CHECK(errand.niceness == (before < 10 ? 10 : before), "it ran with niceness %d",
+    CHECK(errand.niceness == (before < nice_value ? nice_value : before), "it ran with niceness %d",
           errand.niceness);
     CHECK(niceness() == before, "the caller is left with niceness %d", niceness());
 }
@@ -78,7 +78,7 @@ static void test_a_nice_run_is_over_when_the_call_returns(void **state)
 {
     (void)state;
     for (int i = 0; i < 100; i++)
-        check_nice_run();
+        check_nice_run(i % 2 == 0 ? THREAD_NICE : THREAD_LESS_NICE);
 }
 
 /* Linux lets a user without privileges lower a thread's priority at any time, but raise it again
@@ -94,7 +94,7 @@ static void test_a_nice_run_leaves_the_caller_as_it_was_without_privileges(void 
     if (child == 0) {
         if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
             _exit(0);
-        check_nice_run();
+        check_nice_run(THREAD_NICE);
         _exit(0);
     }
     wait_for_success(child);
@@ -108,7 +108,7 @@ static void test_a_nice_run_makes_no_one_less_nice(void **state)
     (void)state;
     if (child == 0) {
         (void)setpriority(PRIO_PROCESS, 0, 15);
-        check_nice_run();
+        check_nice_run(THREAD_NICE);
         _exit(0);
     }
     wait_for_success(child);
@@ -133,7 +133,7 @@ static void test_a_nice_run_happens_without_a_thread_too(void **state)
             setrlimit(RLIMIT_NPROC, &none) != 0)
             _exit(0);
         CHECK_STATUS(thread_start(&thread, run_errand, &errand), CASK_ENOMEM);
-        thread_run_nice(run_errand, &errand);
+        thread_run_nice(THREAD_NICE, run_errand, &errand);
         CHECK(errand.runs == 1, "it ran %d times", errand.runs);
         CHECK(niceness() == before, "the caller is left with niceness %d", niceness());
         _exit(0);

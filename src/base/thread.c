@@ -4,10 +4,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-/* About a tenth of the weight of a thread that is not nice: whoever waits for it waits not for
- * ever. */
-#define BACKGROUND_NICE 10
-
 /* So many looks at a lock, of about 200 ns each with the pauses between them. */
 #define LOOKS 60u
 #define PAUSES 8u
@@ -57,6 +53,7 @@ void thread_lock_soon(pthread_mutex_t *lock)
 }
 
 struct nice_call {
+    int nice_value;
     void *(*run)(void *);
     void *argument;
 };
@@ -67,14 +64,14 @@ static void *run_nice(void *argument)
 
     /* Of this thread alone, on Linux. One that is nicer already must not be made less so, as it
      * would with privileges. */
-    if (getpriority(PRIO_PROCESS, 0) < BACKGROUND_NICE)
-        (void)setpriority(PRIO_PROCESS, 0, BACKGROUND_NICE);
+    if (getpriority(PRIO_PROCESS, 0) < call->nice_value)
+        (void)setpriority(PRIO_PROCESS, 0, call->nice_value);
     return call->run(call->argument);
 }
 
-void thread_run_nice(void *(*run)(void *), void *argument)
+void thread_run_nice(int nice_value, void *(*run)(void *), void *argument)
 {
-    struct nice_call call = {run, argument};
+    struct nice_call call = {nice_value, run, argument};
     pthread_t thread;
 
     if (thread_start(&thread, run_nice, &call) == CASK_OK)

@@ -17,10 +17,14 @@ unsigned thread_processors(void);
  * comes free before it sleeps, since being woken takes longer than most of them hold it. */
 void thread_lock_soon(pthread_mutex_t *lock);
 
-/* Runs run(argument) and waits for it, in a thread of lower priority: one of its own, since without
- * privilege none may come back from there. It still gets its share where others compute, so that
- * whoever waits for it is not held up for ever. Hold no lock meanwhile. Where no thread can be had
- * it runs as any other. */
-void thread_run_nice(void *(*run)(void *), void *argument);
+/* Nice values of background work: about a tenth, and a third, of the weight of a thread that is not
+ * nice, so that whoever waits for it waits not for ever. */
+#define THREAD_NICE 10
+#define THREAD_LESS_NICE 5
+
+/* Runs run(argument) and waits for it, in a thread of this nice value, or of the caller's where
+ * that is larger: one of its own, since without privilege none may come back from there. Hold no
+ * lock meanwhile. Where no thread can be had it runs as any other. */
+void thread_run_nice(int nice_value, void *(*run)(void *), void *argument);
 
 #endif

@@ -403,10 +403,8 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
         disarm(shard);
         return false;
     }
-    if (is_urgent(control, shard))
-        run_background(&background);
-    else
-        thread_run_nice(run_background, &background);
+    thread_run_nice(is_urgent(control, shard) ? THREAD_LESS_NICE : THREAD_NICE, run_background,
+                    &background);
     atomic_store(&shard->merging, false);
     leave_place(control);
     return false;

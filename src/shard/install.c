@@ -245,7 +245,7 @@ void shard_relocate(struct shard *shard, const struct relocation *relocations, s
     for (size_t at = 0; at < count; at += AT_ONCE) {
         for (size_t i = at; i < count && i < at + AT_ONCE; i++)
             keydir_prefetch(index_keydir(&shard->index), relocations[i].tag);
-        pthread_mutex_lock(&shard->lock);
+        thread_lock_soon(&shard->lock); /* without sleeping: a writer would have to wake it */
         for (size_t i = at; i < count && i < at + AT_ONCE; i++)
             relocate(shard, &relocations[i]);
         pthread_mutex_unlock(&shard->lock);

@@ -233,7 +233,7 @@ static int write_hint_nice(struct shard *shard, struct segment *segment, uint64_
 {
     struct hint_call call = {.shard = shard, .segment = segment};
 
-    thread_run_nice(run_write_hint, &call);
+    thread_run_nice(THREAD_NICE, run_write_hint, &call);
     *ret_checksum = call.checksum;
     *ret_damaged = call.damaged;
     return call.status;

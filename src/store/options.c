@@ -1,4 +1,5 @@
 /* Options: defaults filled in and ranges checked, in this one place. */
+#include "base/thread.h"
 #include "store/store.h"
 
 #define SHARDS_DEFAULT 16u
@@ -10,7 +11,7 @@
 #define SEGMENT_MAX ((uint64_t)2 << 30)
 #define MERGE_TRIGGER_DEFAULT 20u
 #define MERGE_SEGMENT_DEFAULT 30u
-#define MERGE_AT_ONCE_DEFAULT 2u
+#define MERGE_AT_ONCE_MAX 2u /* by default */
 #define INTERVAL_DEFAULT_MS 1000u
 #define INTERVAL_MAX_MS 3600000u
 
@@ -65,6 +66,14 @@ static const char *bad_number(const struct cask_options *options)
     return NULL;
 }
 
+/* So many that writers keep a processor to themselves. */
+static uint32_t usual_merges_at_once(void)
+{
+    uint32_t half = thread_processors() / 2;
+
+    return half < 1 ? 1 : half < MERGE_AT_ONCE_MAX ? half : MERGE_AT_ONCE_MAX;
+}
+
 static void fill_merge(struct cask_options *filled)
 {
     if (filled->merge == CASK_SWITCH_DEFAULT)
@@ -74,7 +83,7 @@ static void fill_merge(struct cask_options *filled)
     if (filled->merge_segment_percent == 0)
         filled->merge_segment_percent = MERGE_SEGMENT_DEFAULT;
     if (filled->merge_at_once == 0)
-        filled->merge_at_once = MERGE_AT_ONCE_DEFAULT;
+        filled->merge_at_once = usual_merges_at_once();
 }
 
 int options_fill(const struct cask_options *options, const struct reporter *reporter,
