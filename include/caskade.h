@@ -67,7 +67,8 @@ enum cask_status {
     CASK_EMFILE = -15,    /* the process or the system is out of file descriptors or mappings */
     CASK_ENOTSUP = -16,   /* the system or file system cannot do what an option asks for; or a shard
                               has used up its segment ids */
-    CASK_EEXIST = -17,    /* create was CASK_CREATE_NEW and a store is there already */
+    CASK_EEXIST = -17,    /* create was CASK_CREATE_NEW and a store is there already; or the key
+                              of a cask_put_if() is there, not as the caller knows it */
     CASK_EMISMATCH = -18  /* an option contradicts what the store was created with */
 };
 
@@ -197,6 +198,24 @@ CASK_API CASK_CHECKED int cask_put(struct cask_db *db, struct cask_slice key,
 CASK_API CASK_CHECKED int cask_put_expiring(struct cask_db *db, struct cask_slice key,
                                             struct cask_slice value, uint64_t expires_at_ms);
 
+/* As cask_put(), on the condition that the key is as the caller knows it: with this sequence number
+ * (of a struct cask_view, or of an earlier cask_put_if()), or not there, where sequence is 0; one
+ * that was deleted or has expired is not there. Looking and putting are one step: whatever other
+ * threads do, of several callers with the same sequence one succeeds. The new number goes to
+ * *ret_sequence, which may be NULL.
+ *
+ * Each put of a key gives it a higher sequence number than it ever had, 1..2^48-1; merging and
+ * opening the store again leave it as it is. Numbers of different keys say nothing about each
+ * other. A power loss that takes writes may let their numbers be given again.
+ *
+ * Returns CASK_OK; CASK_EEXIST if the key is there with another sequence number, CASK_NOTFOUND if
+ * it is not there and sequence is not 0 (nothing is written in either case); or an error as
+ * cask_put(); also CASK_ECORRUPT where the old record cannot be read. With CASK_SYNC_ALWAYS the
+ * first two may rest on a write that is not durable yet. */
+CASK_API CASK_CHECKED int cask_put_if(struct cask_db *db, struct cask_slice key,
+                                      struct cask_slice value, uint64_t sequence,
+                                      uint64_t *ret_sequence);
+
 /* Removes key. Returns CASK_OK if it was there, CASK_NOTFOUND if not (nothing is written then), or
  * an error as cask_put(); also CASK_ECORRUPT where the old record cannot be read. */
 CASK_API CASK_CHECKED int cask_delete(struct cask_db *db, struct cask_slice key);
@@ -218,6 +237,7 @@ CASK_API CASK_CHECKED int cask_get(struct cask_db *db, struct cask_slice key, vo
 struct cask_view {
     struct cask_slice value; /* valid and unchanging until the view is released */
     void *owner;             /* for the library */
+    uint64_t sequence;       /* number of the put that the value is of, for cask_put_if() */
 };
 
 /* Borrows the value of key without copying it (in pread mode it is copied once). The bytes stay as

@@ -259,6 +259,7 @@ static void test_a_read_only_handle_writes_nothing(void **state)
     store_up(store);
     REFUSES(cask_put(store->db, good, good), CASK_EREADONLY);
     REFUSES(cask_put_expiring(store->db, good, good, 1), CASK_EREADONLY);
+    REFUSES(cask_put_if(store->db, good, good, 0, NULL), CASK_EREADONLY);
     REFUSES(cask_delete(store->db, slice_of("key1")), CASK_EREADONLY);
     REFUSES(cask_sync(store->db), CASK_EREADONLY);
     assert_ok(cask_batch_create(store->db, &batch));
@@ -285,6 +286,7 @@ static void check_all_refuse(struct store *store, struct cask_batch *batch, stru
 
     CHECK_STATUS(cask_put(db, good, good), CASK_EINVAL);
     CHECK_STATUS(cask_put_expiring(db, good, good, 1), CASK_EINVAL);
+    CHECK_STATUS(cask_put_if(db, good, good, 0, NULL), CASK_EINVAL);
     CHECK_STATUS(cask_delete(db, good), CASK_EINVAL);
     CHECK_STATUS(cask_exists(db, good), CASK_EINVAL);
     CHECK_STATUS(cask_get(db, good, NULL, 0, NULL), CASK_EINVAL);

@@ -222,7 +222,7 @@ static void get_many(struct member *member)
 static void hold_views(struct member *member)
 {
     struct crowd *crowd = member->crowd;
-    struct cask_view views[VIEWS] = {{{NULL, 0}, NULL}};
+    struct cask_view views[VIEWS] = {{{NULL, 0}, NULL, 0}};
     uint32_t keys[VIEWS];
     uint32_t versions[VIEWS];
     unsigned count = 0;

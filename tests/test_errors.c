@@ -377,6 +377,9 @@ static void test_null_arguments_are_refused(void **state)
     CHECK_STATUS(cask_put(NULL, key, key), CASK_EINVAL);
     CHECK_STATUS(cask_put(db, (struct cask_slice){NULL, 3}, key), CASK_EINVAL);
     CHECK_STATUS(cask_put(db, key, (struct cask_slice){NULL, 3}), CASK_EINVAL);
+    CHECK_STATUS(cask_put_if(NULL, key, key, 0, NULL), CASK_EINVAL);
+    CHECK_STATUS(cask_put_if(db, (struct cask_slice){NULL, 3}, key, 0, NULL), CASK_EINVAL);
+    CHECK_STATUS(cask_put_if(db, key, (struct cask_slice){NULL, 3}, 0, NULL), CASK_EINVAL);
     CHECK_STATUS(cask_delete(NULL, key), CASK_EINVAL);
     CHECK_STATUS(cask_exists(NULL, key), CASK_EINVAL);
     CHECK_STATUS(cask_get(NULL, key, NULL, 0, NULL), CASK_EINVAL);

@@ -51,7 +51,7 @@ static void test_what_is_not_there_leaves_the_outputs_alone(void **state)
     struct store *store = store_begin(2);
     char buffer[4] = "###";
     size_t size = 99;
-    struct cask_view view = {{buffer, 3}, NULL};
+    struct cask_view view = {{buffer, 3}, NULL, 7};
 
     (void)state;
     assert_int_equal(cask_exists(store->db, slice_of("key")), CASK_NOTFOUND);
@@ -192,7 +192,7 @@ static void test_a_view_of_an_empty_value_has_no_bytes(void **state)
 
 static void test_releasing_nothing_is_fine(void **state)
 {
-    struct cask_view zeroed = {{NULL, 0}, NULL};
+    struct cask_view zeroed = {{NULL, 0}, NULL, 0};
 
     (void)state;
     cask_view_release(&zeroed);

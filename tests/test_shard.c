@@ -254,6 +254,122 @@ static void test_a_damaged_record_is_corruption_and_never_the_value_before(void 
         }
 }
 
+static void drain(struct rig *rig)
+{
+    pthread_mutex_lock(&only(rig)->lock);
+    assert_ok(shard_drain(only(rig)));
+    pthread_mutex_unlock(&only(rig)->lock);
+}
+
+/* A key with two entries in the keydir: the older one could not be read for a while when the newer
+ * one came. `swapped`: in the other order. */
+static void put_twice_over_a_failing_read(struct rig *rig, bool swapped)
+{
+    struct keydir *keydir = index_keydir(&only(rig)->index);
+    uint32_t tag = hash_tag(hash_key("key", 3, rig->env.hash_seed), rig->env.shard_bits);
+    uint64_t locations[2];
+    static const uint8_t nothing[RECORD_HEADER_BYTES] = {0};
+    struct io_file *file = only(rig)->active->file;
+    uint64_t offset = segment_tail(only(rig)->active);
+    uint8_t header[RECORD_HEADER_BYTES];
+
+    assert_ok(rig_put(rig, "key", "one"));
+    drain(rig);
+    assert_ok(io_read(file, offset, header, sizeof header, NULL));
+    assert_ok(io_write(file, offset, nothing, sizeof nothing));
+    assert_ok(rig_put(rig, "key", "two"));
+    drain(rig);
+    assert_ok(io_write(file, offset, header, sizeof header));
+    assert_int_equal(keydir_find(keydir, tag, locations, 2), 2);
+    if (swapped) {
+        assert_true(keydir_replace(keydir, tag, locations[0], 1));
+        assert_true(keydir_replace(keydir, tag, locations[1], locations[0]));
+        assert_true(keydir_replace(keydir, tag, 1, locations[1]));
+    }
+    assert_value(rig, "key", "two");
+}
+
+static int rig_put_if(struct rig *rig, const char *key, const char *value, uint64_t wanted,
+                      uint64_t *ret_sequence)
+{
+    struct shard_op op = op_of(rig, key, value);
+
+    return shard_put_if(shard_of(rig, key), &op, wanted, &rig->position, ret_sequence);
+}
+
+static void test_a_conditional_put_goes_by_the_newest_entry(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++)
+        for (int i = 0; i < 4; i++) {
+            struct rig *rig = rig_make(1, unit_modes[m]);
+            uint64_t sequence = 0;
+
+            rig->env.spills = true;
+            rig->env.real_path = rig->place.path;
+            rig_open(rig);
+            assert_ok(rig_put(rig, "other", "value"));
+            if (i / 2 == 1)
+                assert_ok(spill_flush(only(rig), false));
+            put_twice_over_a_failing_read(rig, i % 2 == 1);
+            assert_int_equal(rig_put_if(rig, "key", "no", 2, &sequence), CASK_EEXIST);
+            assert_int_equal(sequence, 0);
+            assert_ok(rig_put_if(rig, "key", "three", 3, &sequence));
+            assert_int_equal(sequence, 4);
+            assert_value(rig, "key", "three");
+            assert_ok(rig_delete(rig, "key"));
+            assert_value(rig, "key", NULL);
+            assert_int_equal(rig_delete(rig, "key"), CASK_NOTFOUND);
+            rig_stop(rig);
+        }
+}
+
+/* The checksum is verified: what a damaged record says of its number, or its key, is no answer. */
+static void test_a_conditional_put_over_damage_is_refused(void **state)
+{
+    (void)state;
+    for (size_t m = 0; m < UNIT_MODES; m++)
+        for (size_t at = 0; at < RECORD_HEADER_BYTES + 6; at++) {
+            struct rig *rig = rig_start(1, unit_modes[m]);
+            struct io_file *file;
+            uint64_t sequence = 0;
+            uint64_t offset;
+            uint8_t byte;
+
+            assert_ok(rig_put(rig, "other", "value"));
+            file = only(rig)->active->file;
+            offset = segment_tail(only(rig)->active);
+            assert_ok(rig_put(rig, "key", "one"));
+            drain(rig);
+            assert_ok(io_read(file, offset + at, &byte, 1, NULL));
+            byte ^= 1;
+            assert_ok(io_write(file, offset + at, &byte, 1));
+            for (uint64_t wanted = 0; wanted < 2; wanted++)
+                assert_int_equal(rig_put_if(rig, "key", "no", 2 * wanted, &sequence),
+                                 CASK_ECORRUPT);
+            assert_int_equal(only(rig)->counts.writes, 2);
+            assert_int_equal(sequence, 0);
+            rig_stop(rig);
+        }
+}
+
+static void test_a_refused_conditional_put_writes_nothing(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+    uint64_t sequence = 0;
+    uint64_t before;
+
+    (void)state;
+    assert_ok(rig_put(rig, "key", "one"));
+    before = only(rig)->position;
+    assert_int_equal(rig_put_if(rig, "key", "no", 0, &sequence), CASK_EEXIST);
+    assert_int_equal(rig_put_if(rig, "other", "no", 1, &sequence), CASK_NOTFOUND);
+    assert_int_equal(only(rig)->position, before);
+    assert_int_equal(only(rig)->counts.writes, 1);
+    assert_int_equal(only(rig)->next_sequence, 2);
+    rig_stop(rig);
+}
+
 /* ---- segments that go ------------------------------------------------------------------------ */
 
 struct retiring {
@@ -317,6 +433,9 @@ int main(void)
         cmocka_unit_test(test_counts_are_the_same_after_reopening),
         cmocka_unit_test(test_an_expired_key_is_not_there),
         cmocka_unit_test(test_a_damaged_record_is_corruption_and_never_the_value_before),
+        cmocka_unit_test(test_a_conditional_put_goes_by_the_newest_entry),
+        cmocka_unit_test(test_a_conditional_put_over_damage_is_refused),
+        cmocka_unit_test(test_a_refused_conditional_put_writes_nothing),
         cmocka_unit_test(test_a_segment_stays_under_a_reader_who_found_it_in_the_table),
     };
 

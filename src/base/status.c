@@ -41,7 +41,7 @@ const char *cask_strerror(int status)
     case CASK_ENOTSUP:
         return "not supported by this system or file system";
     case CASK_EEXIST:
-        return "a store exists there already";
+        return "the store, or another value of the key, is there already";
     case CASK_EMISMATCH:
         return "an option contradicts what the store was created with";
     }

@@ -122,13 +122,14 @@ static uint32_t tag_of(const struct shard *shard, uint64_t hash)
 struct located {
     struct segment *segment;
     uint64_t location;
+    uint64_t sequence;
     uint64_t size;
     bool deleted; /* the entry leads to a tombstone */
     bool expired;
 };
 
-/* Finds a key's entry, the stage being empty. One that cannot be read may be the key's: an error.
- * Under the lock. */
+/* Finds a key's entry, the newest where it has several, the stage being empty. One that cannot be
+ * read may be the key's, and newer: an error. Under the lock. */
 static int locate(struct shard *shard, const struct shard_op *op, struct located *ret_located)
 {
     uint64_t locations[CANDIDATES];
@@ -137,7 +138,7 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
     int status = CASK_NOTFOUND;
     int failed = CASK_OK;
 
-    for (unsigned i = 0; i < found && i < CANDIDATES && status != CASK_OK; i++) {
+    for (unsigned i = 0; i < found && i < CANDIDATES; i++) {
         struct record_buffer buffer;
         struct found old;
         int outcome;
@@ -149,8 +150,12 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
         } else if (outcome != CASK_OK) {
             failed = outcome;
         } else if (old.record.key.size == op->key.size &&
-                   bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
-            *ret_located = (struct located){old.segment, locations[i], record_size(&old.record),
+                   bytes_equal(old.record.key.data, op->key.data, op->key.size) &&
+                   (status != CASK_OK || old.record.sequence > ret_located->sequence)) {
+            *ret_located = (struct located){old.segment,
+                                            locations[i],
+                                            old.record.sequence,
+                                            record_size(&old.record),
                                             old.record.type == RECORD_DELETE,
                                             record_is_expired(&old.record)};
             status = CASK_OK;
@@ -358,57 +363,77 @@ static void count_tombstone(struct shard *shard, const struct shard_op *op)
     shard->active->counts.tombstone_bytes += size;
 }
 
-/* Whether the tiers below the keydir know the key: looked up before the lock is taken, since it may
- * read from the disk. `swaps` tells whether they are still the same then. */
-struct below {
+/* What a look-up without the lock has found, which may read from the disk: of a key that has no
+ * entry in the keydir it tells, under the lock, what the tiers below know. `swaps` tells whether
+ * they are still the same then. */
+struct seen {
     uint64_t swaps;
-    int status; /* CASK_OK: it lives, as far as they know */
-    bool looked;
+    uint64_t sequence;
+    uint64_t expires_at_ms;
+    int status; /* CASK_OK: it lives */
+    bool below; /* there were tiers below the keydir */
 };
 
-static void look_below(struct shard *shard, const struct shard_op *op, struct below *below)
+static void look(struct shard *shard, const struct shard_op *op, struct seen *seen)
 {
-    struct epoch_guard guard;
+    struct epoch_guard guard = epoch_enter(&shard->env->epoch);
     struct record_buffer buffer;
     struct found found;
 
-    *below = (struct below){atomic_load(&shard->index.swaps), CASK_NOTFOUND,
-                            index_has_lower(&shard->index)};
-    if (!below->looked)
-        return;
-    guard = epoch_enter(&shard->env->epoch);
     record_buffer_init(&buffer);
-    below->status = shard_find(shard, op->hash, op->key, &buffer, &found);
+    seen->status = shard_find(shard, op->hash, op->key, &buffer, &found);
+    if (seen->status == CASK_OK) {
+        seen->sequence = found.record.sequence;
+        seen->expires_at_ms = found.record.expires_at_ms;
+    }
     record_buffer_release(&buffer);
     epoch_leave(guard);
 }
 
-/* CASK_OK if there is something to delete. CASK_EBUSY: the tiers below have changed, look again.
- * Under the lock. */
-static int may_delete(struct shard *shard, const struct shard_op *op, const struct below *below)
+static struct seen look_first(struct shard *shard, const struct shard_op *op, bool only_below)
+{
+    struct seen seen = {.swaps = atomic_load(&shard->index.swaps),
+                        .status = CASK_NOTFOUND,
+                        .below = index_has_lower(&shard->index)};
+
+    if (seen.below || !only_below)
+        look(shard, op, &seen);
+    return seen;
+}
+
+/* Whether the key is there, and the sequence number of what it has. CASK_EBUSY: the tiers below
+ * have changed, look again. Under the lock, the stage being empty. */
+static int find_current(struct shard *shard, const struct shard_op *op, const struct seen *seen,
+                        uint64_t *ret_sequence)
 {
     struct located old;
     int status = locate(shard, op, &old);
 
-    if (status == CASK_OK)
+    if (status == CASK_OK) {
+        *ret_sequence = old.sequence;
         return old.deleted || old.expired ? CASK_NOTFOUND : CASK_OK;
+    }
     if (status != CASK_NOTFOUND || !index_has_lower(&shard->index))
         return status;
-    return below->looked && below->swaps == atomic_load(&shard->index.swaps) ? below->status
-                                                                             : CASK_EBUSY;
+    if (!seen->below || seen->swaps != atomic_load(&shard->index.swaps))
+        return CASK_EBUSY;
+    if (seen->expires_at_ms != 0 && io_clock_ms() >= seen->expires_at_ms)
+        return CASK_NOTFOUND; /* since it was seen */
+    *ret_sequence = seen->sequence;
+    return seen->status;
 }
 
 static int delete_once(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
 {
-    struct below below;
+    struct seen seen = look_first(shard, op, true);
+    uint64_t sequence;
     uint64_t offset;
     int status;
 
-    look_below(shard, op, &below);
     thread_lock_soon(&shard->lock);
     status = make_ready(shard, op);
     if (status == CASK_OK)
-        status = may_delete(shard, op, &below);
+        status = find_current(shard, op, &seen, &sequence);
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
@@ -427,6 +452,58 @@ int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_p
 
     while (status == CASK_EBUSY)
         status = delete_once(shard, op, ret_position);
+    return status;
+}
+
+/* ---- conditional puts ------------------------------------------------------------------------ */
+
+/* Whether what the key has, or that it is not there, meets the condition. */
+static int compare(int status, uint64_t sequence, uint64_t wanted)
+{
+    if (status == CASK_NOTFOUND && wanted == 0)
+        return CASK_OK;
+    return status == CASK_OK && sequence != wanted ? CASK_EEXIST : status;
+}
+
+/* The first look takes no lock, verifies the record and brings it into memory. Where the condition
+ * does not hold even then, that is the answer; otherwise it is asked once more under the lock. */
+static int put_if_once(struct shard *shard, const struct shard_op *op, uint64_t wanted,
+                       uint64_t *ret_position, uint64_t *ret_sequence)
+{
+    struct seen seen = look_first(shard, op, false);
+    int status = compare(seen.status, seen.sequence, wanted);
+    uint64_t sequence = 0;
+    uint64_t offset;
+
+    if (status != CASK_OK)
+        return status;
+    thread_lock_soon(&shard->lock);
+    status = make_ready(shard, op);
+    if (status == CASK_OK)
+        status = shard_drain(shard);
+    if (status == CASK_OK) {
+        status = find_current(shard, op, &seen, &sequence);
+        status = compare(status, sequence, wanted);
+    }
+    if (status == CASK_OK)
+        status = append_op(shard, op, &offset);
+    if (status == CASK_OK) {
+        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
+        *ret_position = shard->position;
+        *ret_sequence = shard->next_sequence - 1;
+        look_ahead(shard);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+int shard_put_if(struct shard *shard, const struct shard_op *op, uint64_t wanted,
+                 uint64_t *ret_position, uint64_t *ret_sequence)
+{
+    int status = put_if_once(shard, op, wanted, ret_position, ret_sequence);
+
+    while (status == CASK_EBUSY)
+        status = put_if_once(shard, op, wanted, ret_position, ret_sequence);
     return status;
 }
 

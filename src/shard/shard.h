@@ -13,8 +13,8 @@
  *
  * Lock order: merge_lock, seal_lock, manifest_lock, ahead_lock, lock; locks of several shards in
  * ascending order of shards; sync_lock and work_lock are leaves. No file is read, written or synced
- * under `lock`, but for the append itself, the blocks it needs, and old records that a drain or a
- * delete proves.
+ * under `lock`, but for the append itself, the blocks it needs, and old records that a drain, a
+ * delete or a conditional put proves.
  */
 #ifndef CASKADE_SHARD_H
 #define CASKADE_SHARD_H
@@ -180,6 +180,12 @@ struct shard_op {
 
 /* Put; *ret_position is what shard_make_durable() wants. */
 CHECKED int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_position);
+
+/* A put on the condition that the key has the sequence number `wanted`, or is not there where that
+ * is 0. CASK_EEXIST: it has another one; CASK_NOTFOUND: it is not there. *ret_sequence is that of
+ * what was put. */
+CHECKED int shard_put_if(struct shard *shard, const struct shard_op *op, uint64_t wanted,
+                         uint64_t *ret_position, uint64_t *ret_sequence);
 
 /* CASK_NOTFOUND where there is nothing to delete. */
 CHECKED int shard_delete(struct shard *shard, const struct shard_op *op, uint64_t *ret_position);

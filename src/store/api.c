@@ -98,6 +98,26 @@ int cask_put_expiring(struct cask_db *db, struct cask_slice key, struct cask_sli
     return status == CASK_OK ? put(db, key, value, expires_at_ms) : status;
 }
 
+int cask_put_if(struct cask_db *db, struct cask_slice key, struct cask_slice value,
+                uint64_t sequence, uint64_t *ret_sequence)
+{
+    int status = check_write(db, key, value);
+    struct shard_op op = {.key = key, .value = value, .type = RECORD_PUT};
+    struct shard *shard;
+    uint64_t position = 0;
+    uint64_t put_sequence = 0;
+
+    if (status != CASK_OK)
+        return status;
+    op.hash = store_hash(db, key);
+    shard = store_shard_of(db, op.hash);
+    status = shard_put_if(shard, &op, sequence, &position, &put_sequence);
+    status = finish_write(db, shard, status, position);
+    if (status == CASK_OK && ret_sequence)
+        *ret_sequence = put_sequence;
+    return status;
+}
+
 int cask_delete(struct cask_db *db, struct cask_slice key)
 {
     int status = check_write(db, key, (struct cask_slice){NULL, 0});

@@ -90,6 +90,8 @@ int lookup_view(struct cask_db *db, struct cask_slice key, struct cask_view *ret
         ret_view->value = found.record.value;
         ret_view->owner = found.segment;
     }
+    if (status == CASK_OK)
+        ret_view->sequence = found.record.sequence;
     record_buffer_release(&buffer);
     epoch_leave(guard);
     return status;
@@ -103,7 +105,7 @@ void lookup_view_release(struct cask_view *view)
         free((void *)(owner & ~OWNER_IS_COPY));
     else if (owner != 0)
         segment_unpin((struct segment *)owner);
-    *view = (struct cask_view){{NULL, 0}, NULL};
+    *view = (struct cask_view){{NULL, 0}, NULL, 0};
 }
 
 /* ---- many ------------------------------------------------------------------------------------ */
