@@ -121,13 +121,32 @@ enum presence model_presence(const struct model_key *key, uint64_t before_ms, ui
 
 uint32_t model_put(struct model *model, uint32_t key, uint32_t size, uint64_t expires_at_ms)
 {
-    model->keys[key] = (struct model_key){++model->last_version, size, true, expires_at_ms};
+    struct model_key *state = &model->keys[key];
+
+    state->version = ++model->last_version;
+    state->size = size;
+    state->there = true;
+    state->expires_at_ms = expires_at_ms;
     return model->last_version;
 }
 
 void model_delete(struct model *model, uint32_t key)
 {
     model->keys[key].there = false;
+}
+
+void model_note_sequence(struct model_key *key, uint64_t sequence)
+{
+    if (key->sequence_version == key->version)
+        CHECK(sequence == key->sequence, "version %u has number %llu, had %llu",
+              (unsigned)key->version, (unsigned long long)sequence,
+              (unsigned long long)key->sequence);
+    CHECK(sequence > key->sequence || key->sequence_version == key->version,
+          "version %u has number %llu, version %u had %llu", (unsigned)key->version,
+          (unsigned long long)sequence, (unsigned)key->sequence_version,
+          (unsigned long long)key->sequence);
+    key->sequence = sequence;
+    key->sequence_version = key->version;
 }
 
 /* Of those that have not expired at a time; 0: of all. */

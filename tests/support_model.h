@@ -18,6 +18,8 @@ struct model_key {
     uint32_t size;    /* of its value */
     bool there;       /* put, and not deleted since; it may have expired */
     uint64_t expires_at_ms;
+    uint64_t sequence;         /* the store's number of some version, as far as it was asked, */
+    uint32_t sequence_version; /* and of which; 0: none */
 };
 
 struct model {
@@ -55,6 +57,10 @@ enum presence model_presence(const struct model_key *key, uint64_t before_ms, ui
 /* Notes a put, with the next version, which is returned; and a delete. */
 uint32_t model_put(struct model *model, uint32_t key, uint32_t size, uint64_t expires_at_ms);
 void model_delete(struct model *model, uint32_t key);
+
+/* CHECKs that the number which the store tells of the key's last put is as before, or higher than
+ * that of an earlier one, and notes it. */
+void model_note_sequence(struct model_key *key, uint64_t sequence);
 
 /* Keys there are, and bytes their records take in the log. */
 void model_count(const struct model *model, uint64_t *ret_keys, uint64_t *ret_bytes);

@@ -340,6 +340,7 @@ static void do_view(struct run *run)
         held->version = state->version;
         held->size = state->size;
         check_view(held);
+        model_note_sequence(&run->model->keys[key], held->view.sequence);
     }
 }
 
@@ -403,6 +404,80 @@ static void do_delete(struct run *run)
         model_delete(run->model, key);
         note_delete(run, key);
     }
+    if (percent(run, 50))
+        check_get(run, key);
+}
+
+/* The number of what the key has now; 0: it is not there, or has just expired. */
+static uint64_t look_up_sequence(struct run *run, uint32_t key, struct cask_slice slice)
+{
+    uint64_t before_ms = wall_clock_ms();
+    struct cask_view view;
+    uint64_t sequence;
+
+    if (!check_status(run, key, cask_view(run->db, slice, &view), before_ms))
+        return 0;
+    sequence = view.sequence;
+    cask_view_release(&view);
+    CHECK(sequence > 0, "key %u has no number", (unsigned)key);
+    model_note_sequence(&run->model->keys[key], sequence);
+    return sequence;
+}
+
+/* On the condition that the key is not there, is as it is now, as it was once, or as it never
+ * was. */
+static uint64_t pick_condition(struct run *run, uint32_t key, uint64_t current)
+{
+    switch (below(run, 5)) {
+    case 0:
+        return 0;
+    case 1:
+        return run->model->keys[key].sequence;
+    case 2:
+        return 1 + below(run, current + 3);
+    default:
+        return current;
+    }
+}
+
+/* Whether that is a right answer, the key having been looked up before. */
+static bool check_conditional(struct run *run, uint32_t key, int status, bool meets,
+                              uint64_t wanted, uint64_t before_ms)
+{
+    enum presence presence = model_presence(&run->model->keys[key], before_ms, wall_clock_ms());
+    int if_there = meets ? CASK_OK : CASK_EEXIST;
+    int if_absent = wanted == 0 ? CASK_OK : CASK_NOTFOUND;
+
+    CHECK((presence != ABSENT && status == if_there) ||
+              (presence != PRESENT && status == if_absent),
+          "a conditional put of key %u: %s", (unsigned)key, cask_strerror(status));
+    return status == CASK_OK;
+}
+
+static void do_put_if(struct run *run)
+{
+    uint32_t key = pick_key(run);
+    uint32_t size = pick_size(run);
+    uint32_t version = run->model->last_version + 1;
+    uint8_t bytes[MODEL_KEY_MAX];
+    struct cask_slice slice = key_bytes(run, key, bytes);
+    uint64_t current = look_up_sequence(run, key, slice);
+    uint64_t wanted = pick_condition(run, key, current);
+    uint64_t before_ms = wall_clock_ms();
+    uint8_t *value = malloc((size_t)size + 1);
+    uint64_t sequence = 0;
+    int status;
+
+    CHECK(value, "out of memory");
+    model_value_bytes(key, version, value, size);
+    status = cask_put_if(run->db, slice, slice_bytes(value, size), wanted, &sequence);
+    free(value);
+    if (check_conditional(run, key, status, current != 0 && wanted == current, wanted, before_ms)) {
+        (void)model_put(run->model, key, size, 0);
+        model_note_sequence(&run->model->keys[key], sequence);
+        note_put(run, key, 0);
+    }
+    CHECK((sequence == 0) == (status != CASK_OK), "key %u", (unsigned)key);
     if (percent(run, 50))
         check_get(run, key);
 }
@@ -536,6 +611,7 @@ static void do_read_only(struct run *run)
     CHECK(status == CASK_OK, "%s", cask_strerror(status));
     check_all(run, reader);
     CHECK_STATUS(cask_put(reader, slice_of("x"), slice_of("")), CASK_EREADONLY);
+    CHECK_STATUS(cask_put_if(reader, slice_of("x"), slice_of(""), 0, NULL), CASK_EREADONLY);
     CHECK_STATUS(cask_delete(reader, slice_of("x")), CASK_EREADONLY);
     CHECK_STATUS(cask_sync(reader), CASK_EREADONLY);
     CHECK_STATUS(cask_merge(reader, NULL, NULL), CASK_EREADONLY);
@@ -722,7 +798,7 @@ static const struct {
     {do_get, 1600, false},    {do_get_many, 400, false},    {do_view, 700, false},
     {do_iterate, 500, false}, {check_stats, 200, false},    {do_read_only, 12, false},
     {do_reopen, 60, true},    {do_crash_by_exit, 25, true}, {do_crash_by_copy, 25, true},
-    {do_merge, 250, false},   {do_spill, 250, false},
+    {do_merge, 250, false},   {do_spill, 250, false},       {do_put_if, 1000, false},
 };
 #define ACTIONS (sizeof actions / sizeof *actions)
 

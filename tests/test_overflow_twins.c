@@ -95,6 +95,34 @@ static void do_put(struct twins *twins)
                                : cask_put(twins->db[i], key, value));
 }
 
+/* Each of the two numbers its records itself; conditions are of the same kind in both. */
+static void do_put_if(struct twins *twins)
+{
+    char text[KEY_BYTES];
+    uint8_t bytes[VALUE_MAX];
+    struct cask_slice key = key_of(pick_key(twins), text);
+    struct cask_slice value = new_value(twins, bytes);
+    uint64_t kind = rng_below(&twins->rng, 4);
+    int statuses[TWINS];
+
+    for (unsigned i = 0; i < TWINS; i++) {
+        struct cask_view view = {.sequence = 0};
+        uint64_t current;
+        int status = cask_view(twins->db[i], key, &view);
+
+        CHECK(status == CASK_OK || status == CASK_NOTFOUND, "%s", cask_strerror(status));
+        current = view.sequence;
+        cask_view_release(&view);
+        statuses[i] = cask_put_if(twins->db[i], key, value, kind == 0 ? 0 : current + (kind == 1),
+                                  NULL);
+        CHECK(statuses[i] == (kind == 1              ? (current ? CASK_EEXIST : CASK_NOTFOUND)
+                              : kind == 0 && current ? CASK_EEXIST
+                                                     : CASK_OK),
+              "a conditional put: %s", cask_strerror(statuses[i]));
+    }
+    check_same("cask_put_if", statuses[PLAIN], statuses[SPILLED]);
+}
+
 static void do_delete(struct twins *twins)
 {
     char text[KEY_BYTES];
@@ -360,9 +388,9 @@ static const struct {
     void (*act)(struct twins *twins);
     unsigned weight;
 } actions[] = {
-    {do_put, 330},      {do_delete, 150},     {do_batch, 70}, {do_get, 120},
+    {do_put, 250},      {do_delete, 150},     {do_batch, 70}, {do_get, 120},
     {do_get_many, 40},  {do_iterate, 30},     {do_merge, 25}, {do_reopen, 12},
-    {do_flush_all, 30}, {do_flush_some, 180}, {do_verify, 8},
+    {do_flush_all, 30}, {do_flush_some, 180}, {do_verify, 8}, {do_put_if, 120},
 };
 
 static void operate(struct twins *twins)
