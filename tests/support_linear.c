@@ -96,6 +96,11 @@ static bool apply(const struct history_op *op, uint32_t *value)
         return *value != 0;
     case HISTORY_FIND_ABSENT:
         return *value == 0;
+    case HISTORY_SWAP:
+        if (*value != op->before)
+            return false;
+        *value = op->value;
+        return true;
     }
     return false;
 }
@@ -161,7 +166,8 @@ static int by_begin(const void *a, const void *b)
 
 void history_print(const struct history *history)
 {
-    static const char *const names[] = {"write", "remove", "find", "find any", "find absent"};
+    static const char *const names[] = {"write",    "remove",      "find",
+                                        "find any", "find absent", "swap"};
     static struct history_op all[HISTORY_THREADS * HISTORY_OPS];
     size_t count = 0;
 

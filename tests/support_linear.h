@@ -19,6 +19,7 @@ enum history_kind {
     HISTORY_FIND,        /* found this value */
     HISTORY_FIND_ANY,    /* found something */
     HISTORY_FIND_ABSENT, /* found nothing */
+    HISTORY_SWAP,        /* wrote value where `before` was, 0 for nothing */
 };
 
 struct history_op {
@@ -26,6 +27,7 @@ struct history_op {
     uint64_t end;
     enum history_kind kind;
     uint32_t value;
+    uint32_t before;
 };
 
 /* Each thread adds to its own part; the operations of a thread follow one another. */

@@ -252,7 +252,7 @@ static void note(struct player *player, uint32_t which, enum history_kind kind, 
                  uint64_t began)
 {
     history_add(&player->registers->histories[which], player->number,
-                (struct history_op){began, clock_ns(), kind, value});
+                (struct history_op){began, clock_ns(), kind, value, 0});
 }
 
 static uint32_t read_value(const void *bytes, size_t size)

@@ -419,7 +419,7 @@ static void note(struct player *player, uint32_t which, enum history_kind kind, 
                  uint64_t began)
 {
     history_add(&player->registers->histories[which], player->number,
-                (struct history_op){began, clock_ns(), kind, value});
+                (struct history_op){began, clock_ns(), kind, value, 0});
 }
 
 static uint32_t read_value(const void *bytes, size_t size)
@@ -439,6 +439,36 @@ static struct cask_slice new_value(struct player *player, uint8_t buffer[VALUE_M
     memset(buffer, (int)player->steps, VALUE_MAX);
     memcpy(buffer, ret_value, sizeof *ret_value);
     return slice_bytes(buffer, 4 + rng_below(&player->rng, VALUE_MAX - 4));
+}
+
+/* In place of what was there a moment ago. */
+static void play_swap(struct player *player, uint32_t which)
+{
+    uint8_t buffer[VALUE_MAX];
+    char bytes[32];
+    struct cask_slice key = register_key(player->registers, which, bytes);
+    struct cask_db *db = player->registers->scene.db;
+    struct history_op op = {.kind = HISTORY_SWAP, .before = 0};
+    struct cask_slice value = new_value(player, buffer, &op.value);
+    struct cask_view view = {.sequence = 0};
+    uint64_t sequence;
+    int status = cask_view(db, key, &view);
+
+    CHECK(status == CASK_OK || status == CASK_NOTFOUND, "%s", cask_strerror(status));
+    if (status == CASK_OK)
+        op.before = read_value(view.value.data, view.value.size);
+    sequence = view.sequence;
+    cask_view_release(&view);
+    op.begin = clock_ns();
+    status = cask_put_if(db, key, value, sequence, NULL);
+    op.end = clock_ns();
+    if (status == CASK_EEXIST)
+        op.kind = HISTORY_FIND_ANY;
+    else if (status == CASK_NOTFOUND)
+        op.kind = HISTORY_FIND_ABSENT;
+    else
+        CHECK_OK(status);
+    history_add(&player->registers->histories[which], player->number, op);
 }
 
 static void play_write(struct player *player, uint32_t which)
@@ -556,8 +586,10 @@ static void *play(void *argument)
             uint32_t which = (uint32_t)rng_below(&player->rng, REGISTERS);
             uint64_t kind = rng_below(&player->rng, 100);
 
-            if (kind < 40)
+            if (kind < 25)
                 play_write(player, which);
+            else if (kind < 40)
+                play_swap(player, which);
             else if (kind < 50)
                 play_batch(player);
             else if (kind < 60)
@@ -620,18 +652,27 @@ static void test_impossible_histories_are_refused(void **state)
         struct history_op ops[4];
         bool possible;
     } cases[] = {
-        {{{1, 2, HISTORY_WRITE, 5}, {3, 4, HISTORY_FIND, 5}}, true},
-        {{{1, 2, HISTORY_WRITE, 5}, {3, 4, HISTORY_FIND_ABSENT, 0}}, false},
-        {{{1, 4, HISTORY_WRITE, 5}, {2, 3, HISTORY_FIND_ABSENT, 0}}, true},
-        {{{1, 2, HISTORY_WRITE, 5}, {3, 4, HISTORY_WRITE, 6}, {5, 6, HISTORY_FIND, 5}}, false},
-        {{{1, 9, HISTORY_WRITE, 5},
-          {2, 3, HISTORY_FIND, 5},
-          {4, 5, HISTORY_FIND_ABSENT, 0},
-          {6, 7, HISTORY_FIND_ABSENT, 0}},
+        {{{1, 2, HISTORY_WRITE, 5, 0}, {3, 4, HISTORY_FIND, 5, 0}}, true},
+        {{{1, 2, HISTORY_WRITE, 5, 0}, {3, 4, HISTORY_FIND_ABSENT, 0, 0}}, false},
+        {{{1, 4, HISTORY_WRITE, 5, 0}, {2, 3, HISTORY_FIND_ABSENT, 0, 0}}, true},
+        {{{1, 2, HISTORY_WRITE, 5, 0}, {3, 4, HISTORY_WRITE, 6, 0}, {5, 6, HISTORY_FIND, 5, 0}},
          false},
-        {{{1, 2, HISTORY_WRITE, 5}, {3, 4, HISTORY_REMOVE, 0}, {5, 6, HISTORY_FIND_ANY, 0}}, false},
-        {{{1, 2, HISTORY_REMOVE, 0}}, false},
-        {{{1, 2, HISTORY_FIND, 7}}, false},
+        {{{1, 9, HISTORY_WRITE, 5, 0},
+          {2, 3, HISTORY_FIND, 5, 0},
+          {4, 5, HISTORY_FIND_ABSENT, 0, 0},
+          {6, 7, HISTORY_FIND_ABSENT, 0, 0}},
+         false},
+        {{{1, 2, HISTORY_WRITE, 5, 0},
+          {3, 4, HISTORY_REMOVE, 0, 0},
+          {5, 6, HISTORY_FIND_ANY, 0, 0}},
+         false},
+        {{{1, 2, HISTORY_REMOVE, 0, 0}}, false},
+        {{{1, 2, HISTORY_FIND, 7, 0}}, false},
+        {{{1, 2, HISTORY_SWAP, 5, 0}, {3, 4, HISTORY_SWAP, 6, 5}, {5, 6, HISTORY_FIND, 6, 0}},
+         true},
+        {{{1, 2, HISTORY_WRITE, 5, 0}, {3, 6, HISTORY_SWAP, 6, 5}, {4, 7, HISTORY_SWAP, 7, 5}},
+         false},
+        {{{1, 2, HISTORY_WRITE, 5, 0}, {3, 4, HISTORY_SWAP, 6, 0}}, false},
     };
     static struct history history;
 

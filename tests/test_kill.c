@@ -1,11 +1,11 @@
 /* H3: a writing process is killed with SIGKILL at random moments, again and again.
  *
- * A child writes from several threads: puts, overwrites and deletes of single keys, batches across
- * shards, with segments so small that rotation, hints and manifests are under way all the time; it
- * syncs, iterates, verifies and merges meanwhile, beside merges that the store begins itself, and
- * opens and closes the store over and over. What it
- * began and what was acknowledged is noted in memory that outlives it. Kills also come while the
- * store is opened, recovered and closed.
+ * A child writes from several threads: puts, overwrites, conditional puts and deletes of single
+ * keys, batches across shards, with segments so small that rotation, hints and manifests are under
+ * way all the time; it syncs, iterates, verifies and merges meanwhile, beside merges that the store
+ * begins itself, and opens and closes the store over and over. What it began and what was
+ * acknowledged is noted in memory that outlives it. Kills also come while the store is opened,
+ * recovered and closed.
  *
  * Proved after each kill: everything acknowledged is there; what was under way is there whole or
  * not at all, and a batch so in all its shards; nothing else is; a read-only open shows the same as
@@ -159,20 +159,42 @@ static uint32_t next_version(const struct cell *cell)
     return (atomic_load(&cell->begun) & ~DELETED) + 1;
 }
 
+/* Nobody else writes the key: the condition holds. */
+static void put_conditionally(struct life *life, uint32_t key, uint32_t version, bool was_there)
+{
+    struct cask_view view = {.sequence = 0};
+    uint8_t value[VALUE_MAX];
+    char bytes[32];
+    struct cask_slice slice = key_bytes(key, bytes);
+    uint64_t before;
+    uint64_t after;
+
+    CHECK_STATUS(cask_view(life->db, slice, &view), was_there ? CASK_OK : CASK_NOTFOUND);
+    before = view.sequence;
+    cask_view_release(&view);
+    CHECK_STATUS(cask_put_if(life->db, slice, slice_of("no"), before + 1, &after),
+                 was_there ? CASK_EEXIST : CASK_NOTFOUND);
+    CHECK_OK(cask_put_if(life->db, slice, value_bytes(key, version, value), before, &after));
+    CHECK(after > before, "key %u", (unsigned)key);
+}
+
 static void write_single(struct life *life, struct rng *rng, uint32_t writer)
 {
     uint32_t key = writer * SINGLE_KEYS + (uint32_t)rng_below(rng, SINGLE_KEYS);
     struct cell *cell = &life->store->shared->singles[key];
     uint32_t version = next_version(cell);
+    bool was_there = (atomic_load(&cell->done) & DELETED) == 0 && atomic_load(&cell->done) != 0;
+    uint64_t kind = rng_below(rng, 100);
     uint8_t value[VALUE_MAX];
     char bytes[32];
 
-    if (rng_percent(rng, 30)) {
-        bool was_there = (atomic_load(&cell->done) & DELETED) == 0 && atomic_load(&cell->done) != 0;
-
+    if (kind < 30) {
         begin(cell, version | DELETED);
         CHECK_STATUS(cask_delete(life->db, key_bytes(key, bytes)),
                      was_there ? CASK_OK : CASK_NOTFOUND);
+    } else if (kind < 50) {
+        begin(cell, version);
+        put_conditionally(life, key, version, was_there);
     } else {
         begin(cell, version);
         CHECK_OK(cask_put(life->db, key_bytes(key, bytes), value_bytes(key, version, value)));

@@ -96,6 +96,33 @@ static int put(struct cask_db *db, unsigned key)
     return status;
 }
 
+/* On a full disk: the value stays, and its number; what is refused for its condition is refused for
+ * that, and needs no room. */
+static void refuse_conditional_puts(struct cask_db *db)
+{
+    for (unsigned key = 0; key < KEYS; key++) {
+        struct cask_view view = {.sequence = 0};
+        char key_bytes[16];
+        char value_bytes[VALUE_BYTES];
+        struct cask_slice slice = key_text(key, key_bytes);
+        struct cask_slice value = value_text(key, 0, value_bytes);
+        int status = cask_view(db, slice, &view);
+        uint64_t sequence = view.sequence;
+        uint64_t put_sequence = 0;
+
+        cask_view_release(&view);
+        assert_int_equal(status, sequence ? CASK_OK : CASK_NOTFOUND);
+        assert_int_equal(cask_put_if(db, slice, value, sequence, &put_sequence), CASK_ENOSPC);
+        assert_int_equal(cask_put_if(db, slice, value, sequence + 1, &put_sequence),
+                         sequence ? CASK_EEXIST : CASK_NOTFOUND);
+        assert_int_equal(put_sequence, 0);
+        status = cask_view(db, slice, &view);
+        assert_int_equal(view.sequence, sequence);
+        cask_view_release(&view);
+        assert_int_equal(status, sequence ? CASK_OK : CASK_NOTFOUND);
+    }
+}
+
 static int remove_key(struct cask_db *db, unsigned key)
 {
     char bytes[16];
@@ -164,6 +191,7 @@ static void fill_and_free(const struct kind *kind)
     assert_true(fitted > 50);
     for (unsigned i = 0; i < 20; i++)
         assert_int_equal(put(db, i), CASK_ENOSPC);
+    refuse_conditional_puts(db);
     expect_all(db, kind->name);
     simdisk_set_capacity(256 << 10);
     for (unsigned i = 0; i < 20; i++)

@@ -203,6 +203,33 @@ bool trial_put(struct trial *trial, unsigned key)
     return note_status(trial, CALL_WRITE, "cask_put", status) && check_key(trial, key);
 }
 
+/* `refused`: on a condition that does not hold. */
+static bool step_put_if(struct trial *trial, bool refused)
+{
+    struct cask_view view = {.sequence = 0};
+    unsigned key = below(trial, KEYS);
+    int status = cask_view(trial->db, history_key(key), &view);
+    uint64_t before = view.sequence;
+    uint64_t sequence = 0;
+    struct cask_slice value;
+    unsigned version = new_value(trial, key, &value);
+    uint64_t syncs = sync_calls();
+    int expected = !refused ? CASK_OK : before != 0 ? CASK_EEXIST : CASK_NOTFOUND;
+
+    cask_view_release(&view);
+    if (status != CASK_OK && status != CASK_NOTFOUND)
+        return note_status(trial, CALL_READ, "cask_view", status);
+    status = cask_put_if(trial->db, history_key(key), value, before + refused, &sequence);
+    if ((status == CASK_OK) != (sequence > before) || (status >= 0 && status != expected))
+        return wrong(trial, "cask_put_if", status);
+    if (status == CASK_OK)
+        wrote(trial, key, version);
+    else if (!refused && is_unknown(trial, status, syncs))
+        may_have_written(trial, key, version);
+    return (status == expected || note_status(trial, CALL_WRITE, "cask_put_if", status)) &&
+           check_key(trial, key);
+}
+
 static bool step_delete(struct trial *trial)
 {
     unsigned key = below(trial, KEYS);
@@ -390,6 +417,11 @@ static bool step(struct trial *trial, unsigned number)
     if (trial->workload->spill_percent > 0 && number % 3 == 1)
         return step_spill(trial, number % 9 == 7);
     switch (number % 17) {
+    case 3:
+    case 12:
+        return step_put_if(trial, false);
+    case 16:
+        return step_put_if(trial, true);
     case 4:
         return step_delete(trial);
     case 5:

@@ -3,8 +3,9 @@
  *
  *  1. No call crashes, leaks or returns a status that caskade.h does not document for it; none
  *     calls an I/O error or a lack of memory corruption.
- *  2. A write that fails changes nothing: at once, and after reopening. The one exception is
- *     CASK_EIO with CASK_SYNC_ALWAYS after a sync was tried: then it may be there or not.
+ *  2. A write that fails, or that is refused for its condition, changes nothing: at once, and
+ *     after reopening. The one exception is CASK_EIO with CASK_SYNC_ALWAYS after a sync was tried:
+ *     then it may be there or not.
  *  3. A write that was acknowledged is there.
  *  4. Once nothing fails any more the store opens without complaint, verifies, merges, moves its
  *     index to disk where the run did, and takes writes; and of all that was begun and failed no

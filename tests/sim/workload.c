@@ -156,6 +156,42 @@ static bool step_put(struct run *run, bool expiring)
     return true;
 }
 
+/* The number of what the key has; 0: it is not there. */
+static bool look_up_sequence(struct run *run, unsigned key, uint64_t *ret_sequence)
+{
+    struct cask_view view = {.sequence = 0};
+    int status = cask_view(run->db, history_key(key), &view);
+
+    *ret_sequence = view.sequence;
+    cask_view_release(&view);
+    return status == CASK_OK || status == CASK_NOTFOUND ? true : failed(run, "cask_view", status);
+}
+
+/* One in three on a condition that does not hold. */
+static bool step_put_if(struct run *run)
+{
+    unsigned key = below(run, HISTORY_KEYS - 4);
+    bool refused = below(run, 3) == 0;
+    struct cask_slice value;
+    unsigned version = new_value(run, key, &value);
+    uint64_t sequence;
+    int status;
+
+    if (!look_up_sequence(run, key, &sequence))
+        return false;
+    unit_start(run);
+    history_add(run->history, key, version, 0);
+    status = cask_put_if(run->db, history_key(key), value, sequence + refused, NULL);
+    if (refused && status == (sequence ? CASK_EEXIST : CASK_NOTFOUND)) {
+        history_drop(run->history);
+        return true;
+    }
+    if (refused || status != CASK_OK)
+        return failed(run, "cask_put_if", status);
+    unit_done(run);
+    return true;
+}
+
 static bool step_delete(struct run *run)
 {
     unsigned key = below(run, HISTORY_KEYS - 4);
@@ -281,8 +317,10 @@ static bool step(struct run *run)
     if (run->workload->spill_percent > 0 && below(run, 100) < run->workload->spill_percent)
         return step_spill(run);
     choice = below(run, 100);
-    if (choice < 50)
+    if (choice < 42)
         return step_put(run, false);
+    if (choice < 50)
+        return step_put_if(run);
     if (choice < 58)
         return step_put(run, true);
     if (choice < 70)

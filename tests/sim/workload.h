@@ -1,6 +1,6 @@
-/* A scripted run of a store on the simulated machine: puts, deletes, expiring puts, batches,
- * syncs, merges, flushes of the index, reopening, pauses in which the store's own threads work.
- * The script follows from a seed. */
+/* A scripted run of a store on the simulated machine: puts, deletes, expiring and conditional puts,
+ * batches, syncs, merges, flushes of the index, reopening, pauses in which the store's own threads
+ * work. The script follows from a seed. */
 #ifndef CASKADE_WORKLOAD_H
 #define CASKADE_WORKLOAD_H
 
