@@ -353,6 +353,51 @@ static void test_a_conditional_put_over_damage_is_refused(void **state)
         }
 }
 
+struct attempt {
+    struct rig *rig;
+    uint64_t wanted;
+    int status;
+};
+
+static void *attempt(void *argument)
+{
+    struct attempt *attempt = argument;
+    uint64_t sequence;
+
+    attempt->status = rig_put_if(attempt->rig, "key", "new", attempt->wanted, &sequence);
+    return NULL;
+}
+
+/* The first look still finds it, wherever its entry is. */
+static void test_what_expires_on_the_way_to_the_lock_is_not_there(void **state)
+{
+    (void)state;
+    for (int spilled = 0; spilled < 2; spilled++) {
+        struct rig *rig = rig_make(1, unit_modes[0]);
+        struct attempt late = {.rig = rig};
+        struct shard_op op;
+        pthread_t thread;
+
+        rig->env.spills = true;
+        rig->env.real_path = rig->place.path;
+        rig_open(rig);
+        op = op_of(rig, "key", "old");
+        op.expires_at_ms = wall_clock_ms() + 300;
+        assert_ok(shard_put(only(rig), &op, &rig->position));
+        late.wanted = only(rig)->next_sequence - 1;
+        if (spilled)
+            assert_ok(spill_flush(only(rig), false));
+        pthread_mutex_lock(&only(rig)->lock);
+        assert_ok(thread_start(&thread, attempt, &late));
+        while (wall_clock_ms() < op.expires_at_ms)
+            pause_us(10000);
+        pthread_mutex_unlock(&only(rig)->lock);
+        pthread_join(thread, NULL);
+        assert_int_equal(late.status, CASK_NOTFOUND);
+        rig_stop(rig);
+    }
+}
+
 static void test_a_refused_conditional_put_writes_nothing(void **state)
 {
     struct rig *rig = rig_start(1, unit_modes[0]);
@@ -435,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_a_damaged_record_is_corruption_and_never_the_value_before),
         cmocka_unit_test(test_a_conditional_put_goes_by_the_newest_entry),
         cmocka_unit_test(test_a_conditional_put_over_damage_is_refused),
+        cmocka_unit_test(test_what_expires_on_the_way_to_the_lock_is_not_there),
         cmocka_unit_test(test_a_refused_conditional_put_writes_nothing),
         cmocka_unit_test(test_a_segment_stays_under_a_reader_who_found_it_in_the_table),
     };

@@ -392,10 +392,10 @@ static void look(struct shard *shard, const struct shard_op *op, struct seen *se
 
 static struct seen look_first(struct shard *shard, const struct shard_op *op, bool only_below)
 {
-    struct seen seen = {.swaps = atomic_load(&shard->index.swaps),
-                        .status = CASK_NOTFOUND,
-                        .below = index_has_lower(&shard->index)};
+    struct seen seen = {.status = CASK_NOTFOUND};
 
+    seen.swaps = atomic_load(&shard->index.swaps); /* first: what is seen is at least as new */
+    seen.below = index_has_lower(&shard->index);
     if (seen.below || !only_below)
         look(shard, op, &seen);
     return seen;
