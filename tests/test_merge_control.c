@@ -1,6 +1,7 @@
 /* When merges are asked for: while one has to wait, for a place or for its hour, writers do not
  * wake the worker again and again; and none is forgotten when the last writer has gone. */
 #include <time.h>
+#include <unistd.h>
 
 #include "store/store.h"
 #include "unit_store.h"
@@ -118,6 +119,50 @@ static void test_nobody_asks_at_every_turn_while_another_has_the_shard(void **st
     assert_true(above > shard->counts.dead_bytes);
     assert_int_equal(stats_of(store).merges, 0);
     pthread_mutex_unlock(&shard->merge_lock);
+    store_end(store);
+}
+
+/* Some of what lies between the dead records stays. */
+static void overwrite_some(struct store *store)
+{
+    static const uint8_t bytes[400] = {1};
+    char key[32];
+
+    for (unsigned i = 0; i < KEYS * ROUNDS; i++) {
+        snprintf(key, sizeof key, i % 8 == 0 ? "stays-%u" : "key-%u", i % 8 == 0 ? i : i % KEYS);
+        CHECK_OK(cask_put(store->db, slice_of(key), slice_bytes(bytes, sizeof bytes)));
+    }
+}
+
+/* A writer that waited for a flush leaves runs to be merged to the worker, who may be about to
+ * merge segments: both are done under the merge_lock. */
+static void test_runs_are_not_merged_amid_a_merge_of_segments(void **state)
+{
+    struct store *store = store_make(1);
+    struct merge_control *control;
+    struct shard *shard;
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store->options.merge_at_once = 1;
+    store_up(store);
+    control = &store->db->merging;
+    shard = &store->db->shards[0];
+    pthread_mutex_lock(&control->lock);
+    control->running = 1; /* no merge yet */
+    pthread_mutex_unlock(&control->lock);
+    overwrite_some(store);
+    assert_true(becomes(store, true));
+    worker_stop(&store->db->workers[0]); /* what it would do is done here */
+    shard->stopping = false;
+    control->waiting[0] = false;
+    control->running = 0;
+    shard_do_work(shard, shard_take_work(shard, SHARD_WORK_SEAL));
+    atomic_fetch_or(&shard->work, (unsigned)SHARD_WORK_TIDY);
+    (void)alarm(120); /* it would wait for itself */
+    assert_false(merge_automatically(control, shard));
+    (void)alarm(0);
+    assert_true(stats_of(store).merges > 0);
     store_end(store);
 }
 
@@ -263,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_its_hour),
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_a_place),
         cmocka_unit_test(test_nobody_asks_at_every_turn_while_another_has_the_shard),
+        cmocka_unit_test(test_runs_are_not_merged_amid_a_merge_of_segments),
         cmocka_unit_test(test_a_look_that_fails_is_not_the_last),
         cmocka_unit_test(test_segments_stay_large_where_much_may_be_dead),
         cmocka_unit_test(test_what_waited_to_be_sealed_is_merged_without_another_put),

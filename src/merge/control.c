@@ -271,9 +271,9 @@ static void do_other_work(struct shard *shard, unsigned kinds)
         shard_do_work(shard, due);
 }
 
-/* Between two pieces of a merge: the shard's other work, the rate, and whether to stop. A merge
- * that goes at its own speed is over before what waits to be sealed is missed, and sooner without
- * it. */
+/* Between two pieces of a merge: the shard's other work, but what wants the merge_lock too, the
+ * rate, and whether to stop. A merge that goes at its own speed is over before what waits to be
+ * sealed is missed, and sooner without it. */
 static int pace_background(void *context, uint64_t bytes)
 {
     struct background *background = context;
@@ -281,8 +281,8 @@ static int pace_background(void *context, uint64_t bytes)
     bool slow = background->control->settings.bytes_per_second != 0;
     uint64_t wait = 0;
 
-    do_other_work(shard,
-                  ~(unsigned)(SHARD_WORK_MERGE | SHARD_WORK_FLUSH | (slow ? 0 : SHARD_WORK_SEAL)));
+    do_other_work(shard, ~(unsigned)(SHARD_WORK_MERGE | SHARD_WORK_FLUSH | SHARD_WORK_TIDY |
+                                     (slow ? 0 : SHARD_WORK_SEAL)));
     if (slow)
         wait = take_tokens(background->control, bytes);
     while (wait > 0 && !is_stopping(shard)) {
