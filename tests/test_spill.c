@@ -1,5 +1,6 @@
 /* shard/spill and relief: what a flush puts into a run, and when there is one. */
 #include <errno.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -336,6 +337,82 @@ static void test_what_stays_staged_is_not_called_covered(void **state)
     rig_stop(rig);
 }
 
+/* ---- a manifest that cannot be written ------------------------------------------------------- */
+
+struct reading {
+    struct shard_env *env;
+    _Atomic bool entered;
+    _Atomic bool left;
+};
+
+/* One that may have found the run while its manifest was being written. */
+static void *read_for_a_while(void *argument)
+{
+    struct reading *reading = argument;
+    struct epoch_guard guard = epoch_enter(&reading->env->epoch);
+
+    atomic_store(&reading->entered, true);
+    pause_us(100000);
+    atomic_store(&reading->left, true);
+    epoch_leave(guard);
+    return NULL;
+}
+
+/* What does `act` while somebody reads and no manifest can be written, and fails; whether it waited
+ * for the reader. */
+static bool waits_for_readers(struct rig *rig, int (*act)(struct shard *shard))
+{
+    const char *obstacle = rig_path(rig, 0, "MANIFEST.tmp");
+    struct reading reading = {.env = &rig->env};
+    pthread_t thread;
+    bool left;
+
+    assert_int_equal(mkdir(obstacle, 0700), 0);
+    assert_ok(thread_start(&thread, read_for_a_while, &reading));
+    while (!atomic_load(&reading.entered))
+        pause_us(1000);
+    assert_int_not_equal(act(only(rig)), CASK_OK);
+    left = atomic_load(&reading.left);
+    pthread_join(thread, NULL);
+    assert_int_equal(rmdir(rig_path(rig, 0, "MANIFEST.tmp")), 0);
+    return left;
+}
+
+static int flush_one(struct shard *shard)
+{
+    return spill_flush(shard, false);
+}
+
+static int merge_into_one(struct shard *shard)
+{
+    int status;
+
+    pthread_mutex_lock(&shard->merge_lock);
+    status = spill_merge_runs(shard, true);
+    pthread_mutex_unlock(&shard->merge_lock);
+    return status;
+}
+
+static void test_a_run_that_no_manifest_names_stays_while_it_is_read(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    put_keys(rig, 0, 100);
+    assert_true(waits_for_readers(rig, flush_one));
+    assert_keys(rig, 0, 100);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_ok(spill_flush(only(rig), false));
+        put_keys(rig, 100 + i * 10, 110 + i * 10);
+    }
+    assert_true(waits_for_readers(rig, merge_into_one));
+    assert_keys(rig, 0, 130);
+    assert_ok(spill_flush(only(rig), true));
+    rig_crash(rig);
+    assert_keys(rig, 0, 130);
+    rig_stop(rig);
+}
+
 /* ---- a manifest in doubt --------------------------------------------------------------------- */
 
 /* A directory whose syncs fail; none. */
@@ -434,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_merges_of_runs_wait_for_buffers),
         cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
         cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
+        cmocka_unit_test(test_a_run_that_no_manifest_names_stays_while_it_is_read),
         cmocka_unit_test(test_a_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_merged_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_segment_stays_when_its_manifest_is_in_doubt),

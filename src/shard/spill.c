@@ -397,8 +397,8 @@ static uint64_t take_flushing_tombstones(struct shard *shard)
     return taken;
 }
 
-/* Puts the list into the manifest and in front of readers. A failure leaves the old one, which
- * *list is on success: to be freed when no reader has it. */
+/* Puts the list into the manifest and in front of readers. A failure leaves the old one, and no
+ * reader in the new; on success *list is the old one, to be freed when no reader has it. */
 int spill_install(struct shard *shard, struct run_list **list, bool covers, bool loading)
 {
     struct run_list *old;
@@ -427,6 +427,8 @@ int spill_install(struct shard *shard, struct run_list **list, bool covers, bool
         *list = old;
     }
     pthread_mutex_unlock(&shard->manifest_lock);
+    if (status != CASK_OK)
+        epoch_synchronize(&shard->env->epoch);
     return status;
 }
 
