@@ -147,8 +147,8 @@ struct cask_options {
                                          it is dead */
     uint32_t merge_segment_percent;  /* 1..99; default 30: segments of which at least so much is
                                          dead are merged then */
-    uint32_t merge_at_once;          /* shards that merge at the same time, 1..256; default half of the
-                                         processors, 1 or 2 */
+    uint32_t merge_at_once;          /* shards that merge at the same time, 1..256; default half
+                                         of the processors, 1 or 2 */
     uint64_t merge_bytes_per_second; /* read and written by background merges of the whole store;
                                          default 0: no limit */
     uint8_t merge_from_hour;         /* background merges begin only from this full hour, local */

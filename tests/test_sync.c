@@ -1,6 +1,8 @@
 /* shard/sync: what is durable, who waits for whom, and that a failed sync is final. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,13 +14,33 @@
 static void (*during_sync)(struct rig *rig);
 static struct rig *during_sync_rig;
 
-int fdatasync(int file)
+static void act_during_sync(void)
 {
     void (*act)(struct rig *) = during_sync;
 
     during_sync = NULL;
     if (act)
         act(during_sync_rig);
+}
+
+/* Of the segment whose syncs are to fail. */
+static const uint8_t *broken_map;
+static size_t broken_map_bytes;
+
+int msync(void *address, size_t size, int flags)
+{
+    act_during_sync();
+    if (broken_map && (const uint8_t *)address >= broken_map &&
+        (const uint8_t *)address < broken_map + broken_map_bytes) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_msync, address, size, flags);
+}
+
+int fdatasync(int file)
+{
+    act_during_sync();
     return (int)syscall(SYS_fdatasync, file);
 }
 
@@ -257,9 +279,14 @@ struct broken {
     int pipe[2];
 };
 
-static void break_syncs(struct broken *broken, const char *path)
+/* Of a shard's first segment, through its descriptors and through its mapping. */
+static void break_syncs(struct broken *broken, struct rig *rig, uint32_t shard)
 {
-    broken->count = descriptors_of(path, broken->descriptors, 8);
+    const struct segment *active = rig->shards[shard].active;
+
+    broken_map = active->map_writable ? active->map : NULL;
+    broken_map_bytes = active->map_bytes;
+    broken->count = descriptors_of(rig_path(rig, shard, "1.data"), broken->descriptors, 8);
     assert_true(broken->count > 0);
     assert_int_equal(pipe(broken->pipe), 0);
     for (unsigned i = 0; i < broken->count; i++) {
@@ -270,6 +297,7 @@ static void break_syncs(struct broken *broken, const char *path)
 
 static void mend_syncs(struct broken *broken)
 {
+    broken_map = NULL;
     for (unsigned i = 0; i < broken->count; i++) {
         assert_true(dup2(broken->kept[i], broken->descriptors[i]) >= 0);
         close(broken->kept[i]);
@@ -288,7 +316,7 @@ static void test_a_failed_sync_is_final(void **state)
     assert_ok(rig_put(rig, "durable", "value"));
     assert_ok(shard_make_durable(shard, rig->position));
     assert_ok(rig_put(rig, "key", "value"));
-    break_syncs(&broken, rig_path(rig, 0, "1.data"));
+    break_syncs(&broken, rig, 0);
     assert_int_equal(shard_make_durable(shard, rig->position), CASK_EIO);
     mend_syncs(&broken);
     /* The disk works again, but what it lost meanwhile nobody knows. */
@@ -316,7 +344,7 @@ static void test_every_waiter_is_told_of_a_failed_sync(void **state)
 
     (void)state;
     assert_ok(rig_put(rig, "first", "value"));
-    break_syncs(&broken, rig_path(rig, 0, "1.data"));
+    break_syncs(&broken, rig, 0);
     write_together(rig, writers);
     for (unsigned i = 0; i < WRITERS; i++)
         assert_int_equal(writers[i].status, CASK_EIO);
@@ -335,7 +363,7 @@ static void test_a_write_that_depends_on_a_failed_shard_is_not_durable(void **st
     (void)state;
     put_everywhere(rig);
     depend(rig, 0, 1);
-    break_syncs(&broken, rig_path(rig, 1, "1.data"));
+    break_syncs(&broken, rig, 1);
     assert_int_equal(shard_make_durable(&rig->shards[0], rig->shards[0].position), CASK_EIO);
     assert_int_equal(atomic_load(&rig->shards[1].failed), CASK_EIO);
     mend_syncs(&broken);
@@ -355,7 +383,7 @@ static void test_nothing_is_sealed_after_a_failed_sync(void **state)
     rig_open(rig);
     while (rig->shards[0].segments.count < 3)
         assert_ok(rig_put(rig, "key", "value"));
-    break_syncs(&broken, rig_path(rig, 0, "1.data"));
+    break_syncs(&broken, rig, 0);
     shard_do_work(&rig->shards[0], SHARD_WORK_SEAL);
     mend_syncs(&broken);
     shard_do_work(&rig->shards[0], SHARD_WORK_SEAL);

@@ -419,8 +419,8 @@ int io_sync(struct io_file *file)
     return sync_fd(file->fd, false);
 }
 
-/* A msync that is told to wait is an fdatasync of the range; of one that is writable in a part only,
- * two. */
+/* A msync that is told to wait is an fdatasync of the range; of a range that is writable in a part
+ * only, two. */
 int io_sync_mapped(struct io_file *file, void *address, uint64_t offset, uint64_t size)
 {
     int result;

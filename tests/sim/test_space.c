@@ -83,9 +83,10 @@ static struct cask_slice value_text(unsigned key, unsigned version, char text[VA
     return (struct cask_slice){text, VALUE_BYTES};
 }
 
+static unsigned next_version;
+
 static int put(struct cask_db *db, unsigned key)
 {
-    static unsigned next_version;
     char key_bytes[16];
     char value_bytes[VALUE_BYTES];
     unsigned version = ++next_version;
@@ -105,16 +106,23 @@ static void refuse_conditional_puts(struct cask_db *db)
         char key_bytes[16];
         char value_bytes[VALUE_BYTES];
         struct cask_slice slice = key_text(key, key_bytes);
-        struct cask_slice value = value_text(key, 0, value_bytes);
+        unsigned version = ++next_version;
+        struct cask_slice value = value_text(key, version, value_bytes);
         int status = cask_view(db, slice, &view);
         uint64_t sequence = view.sequence;
         uint64_t put_sequence = 0;
 
         cask_view_release(&view);
         assert_int_equal(status, sequence ? CASK_OK : CASK_NOTFOUND);
-        assert_int_equal(cask_put_if(db, slice, value, sequence, &put_sequence), CASK_ENOSPC);
         assert_int_equal(cask_put_if(db, slice, value, sequence + 1, &put_sequence),
                          sequence ? CASK_EEXIST : CASK_NOTFOUND);
+        assert_int_equal(put_sequence, 0);
+        status = cask_put_if(db, slice, value, sequence, &put_sequence);
+        if (status == CASK_OK) { /* there may be some room by now */
+            version_of[key] = version;
+            continue;
+        }
+        assert_int_equal(status, CASK_ENOSPC);
         assert_int_equal(put_sequence, 0);
         status = cask_view(db, slice, &view);
         assert_int_equal(view.sequence, sequence);
@@ -189,8 +197,11 @@ static void fill_and_free(const struct kind *kind)
     db = open_kind(kind);
     fitted = fill(db, 0);
     assert_true(fitted > 50);
-    for (unsigned i = 0; i < 20; i++)
-        assert_int_equal(put(db, i), CASK_ENOSPC);
+    for (unsigned i = 0; i < 20; i++) { /* what is sealed or merged meanwhile may make some room */
+        int status = put(db, i);
+
+        assert_true(status == CASK_OK || status == CASK_ENOSPC);
+    }
     refuse_conditional_puts(db);
     expect_all(db, kind->name);
     simdisk_set_capacity(256 << 10);
