@@ -248,6 +248,24 @@ static void all_are_needed(struct hiders *hiders, uint64_t from_sequence)
             hiders->needed[i] = true;
 }
 
+/* Marks those that hide a record with this hash. */
+static void mark_needed(struct hiders *hiders, uint64_t hash, uint64_t sequence)
+{
+    for (size_t at = first_with(hiders, hash);
+         at < hiders->count && hiders->items[at]->hash == hash; at++)
+        if (hiders->items[at]->sequence > sequence)
+            hiders->needed[at] = true;
+}
+
+/* Those that hide a record which goes on living beside them: it could not be read when its key was
+ * deleted, and so kept its entry. */
+static void try_against_kept(const struct merge *merge, struct hiders *hiders)
+{
+    for (size_t i = 0; i < merge->survivor_count; i++)
+        if (merge->survivors[i].fate == FATE_KEEP)
+            mark_needed(hiders, merge->survivors[i].hash, merge->survivors[i].sequence);
+}
+
 /* Marks the tombstones that hide a record of a segment outside the merge. */
 static int try_against(struct merge *merge, struct hiders *hiders, struct segment *other)
 {
@@ -266,10 +284,7 @@ static int try_against(struct merge *merge, struct hiders *hiders, struct segmen
     for (uint64_t i = 0; i < hint.count; i++) {
         struct hint_entry entry = hint_entry_at(&hint, i);
 
-        for (size_t at = first_with(hiders, entry.hash);
-             at < hiders->count && hiders->items[at]->hash == entry.hash; at++)
-            if (hiders->items[at]->sequence > entry.sequence)
-                hiders->needed[at] = true;
+        mark_needed(hiders, entry.hash, entry.sequence);
     }
     status = merge_pause(merge, hint.file_bytes);
     hint_release(&hint);
@@ -339,6 +354,8 @@ static int sift_hiders(struct merge *merge)
     size_t count = 0;
     int status = collect_hiders(merge, &hiders);
 
+    if (status == CASK_OK && hiders.count > 0)
+        try_against_kept(merge, &hiders);
     if (status == CASK_OK && hiders.count > 0)
         status = list_others(merge, hiders.max_sequence, &others, &count);
     for (size_t i = 0; status == CASK_OK && i < count; i++)

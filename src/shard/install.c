@@ -168,15 +168,19 @@ static bool has_newer(struct shard *shard, const struct relocation *relocation)
     if (found == 0)
         return false;
     record_buffer_init(&mine_buffer);
-    if (shard_read_unverified(shard, relocation->from, &mine_buffer, &mine) != CASK_OK)
+    if (shard_read_unverified(shard, relocation->from, &mine_buffer, &mine) != CASK_OK) {
+        shard->index.doubles = true;
         found = 0;
+    }
     for (unsigned i = 0; !newer && i < found; i++) {
         struct record_buffer buffer;
         struct found other;
+        int status;
 
         record_buffer_init(&buffer);
-        newer = shard_read_unverified(shard, locations[i], &buffer, &other) == CASK_OK &&
-                record_same_key(&other.record, &mine.record);
+        status = shard_read_unverified(shard, locations[i], &buffer, &other);
+        newer = status == CASK_OK && record_same_key(&other.record, &mine.record);
+        shard->index.doubles |= status != CASK_OK && status != CASK_NOTFOUND;
         record_buffer_release(&buffer);
     }
     record_buffer_release(&mine_buffer);
@@ -202,11 +206,12 @@ static bool put_above(struct shard *shard, const struct relocation *relocation)
     return status == CASK_OK;
 }
 
-/* An entry that leads to a tombstone is needed only where an older one may lie below. */
+/* An entry that leads to a tombstone is needed only where an older one may lie below, or beside it
+ * for want of a proof. */
 static void relocate_dead(struct shard *shard, const struct relocation *relocation)
 {
     struct keydir *keydir = index_keydir(&shard->index);
-    bool keep = relocation->output && index_has_lower(&shard->index);
+    bool keep = relocation->output && (index_has_lower(&shard->index) || shard->index.doubles);
     bool found = keep ? keydir_replace(keydir, relocation->tag, relocation->from, relocation->to)
                       : keydir_remove(keydir, relocation->tag, relocation->from);
 

@@ -409,7 +409,8 @@ void load_cut(struct shard *shard, struct segment *segment, uint64_t end)
 
 void load_finish(struct loader *loader)
 {
-    if (index_has_lower(&loader->shard->index)) { /* they hide what lies there */
+    /* They hide what lies there, or what could not be read for the moment. */
+    if (index_has_lower(&loader->shard->index) || loader->shard->index.doubles) {
         loader->tombstone_count = 0;
         return;
     }

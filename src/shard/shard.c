@@ -126,15 +126,17 @@ struct located {
     uint64_t size;
     bool deleted; /* the entry leads to a tombstone */
     bool expired;
+    int unreadable; /* why another, which may be the key's and newer, could not be read; CASK_OK */
 };
 
-/* Finds a key's entry, the newest where it has several, the stage being empty. One that cannot be
- * read may be the key's, and newer: an error. Under the lock. */
+/* Finds a key's entry, the newest if there are several, the stage being empty. Where only such are
+ * left that cannot be read, one may be the key's: an error. Under the lock. */
 static int locate(struct shard *shard, const struct shard_op *op, struct located *ret_located)
 {
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(index_keydir(&shard->index), tag_of(shard, op->hash), locations,
                                  CANDIDATES);
+    uint64_t newest = 0;
     int status = CASK_NOTFOUND;
     int failed = CASK_OK;
 
@@ -149,20 +151,21 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
             ; /* stale */
         } else if (outcome != CASK_OK) {
             failed = outcome;
-        } else if (old.record.key.size == op->key.size &&
-                   bytes_equal(old.record.key.data, op->key.data, op->key.size) &&
-                   (status != CASK_OK || old.record.sequence > ret_located->sequence)) {
-            *ret_located = (struct located){old.segment,
-                                            locations[i],
-                                            old.record.sequence,
-                                            record_size(&old.record),
-                                            old.record.type == RECORD_DELETE,
-                                            record_is_expired(&old.record)};
+        } else if (old.record.sequence > newest && old.record.key.size == op->key.size &&
+                   bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
+            newest = old.record.sequence;
+            *ret_located = (struct located){.segment = old.segment,
+                                            .location = locations[i],
+                                            .sequence = newest,
+                                            .size = record_size(&old.record),
+                                            .deleted = old.record.type == RECORD_DELETE,
+                                            .expired = record_is_expired(&old.record)};
             status = CASK_OK;
         }
         record_buffer_release(&buffer);
     }
-    return failed != CASK_OK ? failed : status;
+    ret_located->unreadable = failed;
+    return status == CASK_NOTFOUND ? status_first(failed, status) : status;
 }
 
 /* ---- appending ------------------------------------------------------------------------------- */
@@ -402,17 +405,20 @@ static struct seen look_first(struct shard *shard, const struct shard_op *op, bo
     return seen;
 }
 
-/* Whether the key is there, and the sequence number of what it has. CASK_EBUSY: the tiers below
- * have changed, look again. Under the lock, the stage being empty. */
+/* Whether the key is there, and the sequence number of what it has: `exactly` that, or what it had
+ * before something that cannot be read. CASK_EBUSY: the tiers below have changed, look again. Under
+ * the lock, the stage being empty. */
 static int find_current(struct shard *shard, const struct shard_op *op, const struct seen *seen,
-                        uint64_t *ret_sequence)
+                        bool exactly, uint64_t *ret_sequence)
 {
     struct located old;
     int status = locate(shard, op, &old);
 
     if (status == CASK_OK) {
         *ret_sequence = old.sequence;
-        return old.deleted || old.expired ? CASK_NOTFOUND : CASK_OK;
+        if (old.deleted || old.expired || exactly)
+            status = old.unreadable;
+        return status == CASK_OK && (old.deleted || old.expired) ? CASK_NOTFOUND : status;
     }
     if (status != CASK_NOTFOUND || !index_has_lower(&shard->index))
         return status;
@@ -434,7 +440,7 @@ static int delete_once(struct shard *shard, const struct shard_op *op, uint64_t 
     thread_lock_soon(&shard->lock);
     status = make_ready(shard, op);
     if (status == CASK_OK)
-        status = find_current(shard, op, &seen, &sequence);
+        status = find_current(shard, op, &seen, false, &sequence);
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
@@ -483,7 +489,7 @@ static int put_if_once(struct shard *shard, const struct shard_op *op, uint64_t 
     if (status == CASK_OK)
         status = shard_drain(shard);
     if (status == CASK_OK) {
-        status = find_current(shard, op, &seen, &sequence);
+        status = find_current(shard, op, &seen, true, &sequence);
         status = compare(status, sequence, wanted);
     }
     if (status == CASK_OK)

@@ -46,6 +46,7 @@ struct check {
     size_t target_count;
     struct events missing; /* puts the index does not know */
     struct events tombstones;
+    bool tombstones_indexed; /* some entries may lead to tombstones */
     uint64_t problems;
     cask_progress_fn progress;
     void *context;
@@ -287,10 +288,9 @@ static int check_entry(struct check *check, struct keydir_entry entry)
         return CASK_OK;
     }
     if (status == CASK_ECORRUPT ||
-        (status == CASK_OK &&
-         ((found.record.type != RECORD_PUT && !index_has_lower(&check->shard->index)) ||
-          hash_tag(store_hash(check->db, found.record.key), check->db->env.shard_bits) !=
-              entry.tag)))
+        (status == CASK_OK && ((found.record.type != RECORD_PUT && !check->tombstones_indexed) ||
+                               hash_tag(store_hash(check->db, found.record.key),
+                                        check->db->env.shard_bits) != entry.tag)))
         problem(check, location_segment(entry.location, offset_bits), "data",
                 location_offset(entry.location, offset_bits),
                 "the index names a record that does not validate");
@@ -313,6 +313,7 @@ static int check_index(struct check *check)
         size_t count;
 
         pthread_mutex_lock(&shard->lock);
+        check->tombstones_indexed = index_has_lower(&shard->index) || shard->index.doubles;
         count = keydir_collect(index_keydir(&shard->index), from, entries, room, &next);
         pthread_mutex_unlock(&shard->lock);
         for (size_t i = 0; status == CASK_OK && i < count; i++)

@@ -290,6 +290,101 @@ static void test_with_a_clock_that_goes_back_nothing_older_comes_back(void **sta
     }
 }
 
+/* ---- records that cannot be read for a while ------------------------------------------------- */
+
+static void delete_in_a_batch(struct known *store, unsigned first, unsigned step)
+{
+    struct cask_batch *batch;
+
+    EXPECT(cask_batch_create(store->db, &batch), CASK_OK);
+    for (unsigned key = first; key < KEYS; key += step) {
+        EXPECT(cask_batch_delete(batch, history_key(key)), CASK_OK);
+        store->version[key] = 0;
+    }
+    EXPECT(cask_write(store->db, batch), CASK_OK);
+    cask_batch_destroy(batch);
+}
+
+/* A batch deletes what it cannot read. From then on the index has the tombstones' entries beside
+ * those of the puts, and a merge that takes the ones away must not leave the others. */
+static void delete_unread(const struct cask_options *options, bool spilled)
+{
+    const struct simdisk_fault unreadable = {
+        .nth = 1, .calls = SIMDISK_BIT(SIMDISK_READ), .status = CASK_EIO, .persistent = true};
+    struct known store;
+
+    known_begin(&store, options);
+    EXPECT(known_try_put(&store, 0), CASK_OK);
+    if (spilled)
+        EXPECT(cask_flush_index(store.db), CASK_OK);
+    for (unsigned key = 0; key < KEYS; key++)
+        EXPECT(known_try_put(&store, key), CASK_OK);
+    (void)known_stats(&store); /* empties the stage */
+    simdisk_set_fault(&unreadable);
+    delete_in_a_batch(&store, 0, 2);
+    (void)known_stats(&store);
+    simdisk_set_fault(NULL);
+    known_check(&store, "deleted unread");
+    merge_and_check(&store, "deleted unread, and merged");
+    known_end(&store);
+}
+
+static void test_what_was_deleted_unread_does_not_come_back(void **state)
+{
+    const struct cask_options options[] = {PIECES(SYSCALL, PREAD), WHOLE(MAPPED, PREAD)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        delete_unread(&options[i], false);
+        delete_unread(&options[i], true);
+    }
+}
+
+/* An open that goes on where one record cannot be read, which it may compare with a tombstone of
+ * the same key, or with a newer put. */
+static void test_an_open_that_cannot_read_a_record_brings_nothing_back(void **state)
+{
+    const struct cask_options options = PIECES(SYSCALL, PREAD);
+    struct simdisk_fault fault = {.calls = SIMDISK_BIT(SIMDISK_READ), .status = CASK_EIO};
+    struct simimage *image;
+    uint64_t opened = 0;
+    bool struck = true;
+    struct known store;
+
+    (void)state;
+    known_begin(&store, &options);
+    for (unsigned key = 0; key < KEYS; key++)
+        EXPECT(known_try_put(&store, key), CASK_OK);
+    for (unsigned key = 0; key < KEYS; key += 2)
+        known_delete(&store, key);
+    for (unsigned key = 0; key < KEYS; key += 4)
+        EXPECT(known_try_put(&store, key), CASK_OK);
+    known_close(&store);
+    image = simdisk_snapshot();
+    for (fault.nth = 1; struck && fault.nth < SWEEP_MAX; fault.nth++) {
+        int status;
+
+        simdisk_load(image, SIMDISK_SAME_BOOT);
+        simdisk_set_fault(&fault);
+        status = cask_open(PATH, &store.options, &store.db);
+        struck = simdisk_fault_hits() > 0;
+        simdisk_set_fault(NULL);
+        if (status != CASK_OK) {
+            assert_int_equal(status, CASK_EIO);
+            continue;
+        }
+        opened += struck;
+        known_check(&store, "opened in spite of a read that failed");
+        EXPECT(cask_merge(store.db, NULL, NULL), CASK_OK);
+        known_check(&store, "opened in spite of a read that failed, and merged");
+        known_close(&store);
+    }
+    assert_false(struck);
+    assert_in_range(opened, 1, SWEEP_MAX);
+    simimage_release(image);
+    known_end(&store);
+}
+
 /* ---- full disks ------------------------------------------------------------------------------ */
 
 #define MANY 4000u
@@ -402,6 +497,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_with_a_clock_that_stands_still_the_newest_wins),
         cmocka_unit_test(test_with_a_clock_that_goes_back_the_newest_wins),
         cmocka_unit_test(test_with_a_clock_that_goes_back_nothing_older_comes_back),
+        cmocka_unit_test(test_what_was_deleted_unread_does_not_come_back),
+        cmocka_unit_test(test_an_open_that_cannot_read_a_record_brings_nothing_back),
         cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_everything_and_merging),
         cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_much_and_merging),
     };
