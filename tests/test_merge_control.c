@@ -122,6 +122,28 @@ static void test_nobody_asks_at_every_turn_while_another_has_the_shard(void **st
     store_end(store);
 }
 
+/* Nobody writes any more once the other has gone. */
+static void test_a_shard_that_another_had_is_looked_at_again(void **state)
+{
+    struct store *store = store_make(1);
+    struct shard *shard;
+
+    (void)state;
+    store->options.segment_bytes = 64 << 10;
+    store_up(store);
+    shard = &store->db->shards[0];
+    pthread_mutex_lock(&shard->merge_lock);
+    overwrite(store);
+    worker_stop(&store->db->workers[0]); /* what it would do is done here */
+    shard->stopping = false;
+    assert_true(merge_automatically(&store->db->merging, shard));
+    pthread_mutex_unlock(&shard->merge_lock);
+    assert_int_equal(stats_of(store).merges, 0);
+    assert_false(merge_automatically(&store->db->merging, shard));
+    assert_true(stats_of(store).merges > 0);
+    store_end(store);
+}
+
 /* Some of what lies between the dead records stays. */
 static void overwrite_some(struct store *store)
 {
@@ -308,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_its_hour),
         cmocka_unit_test(test_nobody_asks_for_what_waits_for_a_place),
         cmocka_unit_test(test_nobody_asks_at_every_turn_while_another_has_the_shard),
+        cmocka_unit_test(test_a_shard_that_another_had_is_looked_at_again),
         cmocka_unit_test(test_runs_are_not_merged_amid_a_merge_of_segments),
         cmocka_unit_test(test_a_look_that_fails_is_not_the_last),
         cmocka_unit_test(test_segments_stay_large_where_much_may_be_dead),

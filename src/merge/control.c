@@ -261,6 +261,7 @@ static bool is_stopping(struct shard *shard)
 struct background {
     struct merge_control *control;
     struct shard *shard;
+    bool was_taken; /* the shard, by whoever verifies it, merges all of it or moves its index */
 };
 
 static void do_other_work(struct shard *shard, unsigned kinds)
@@ -363,8 +364,8 @@ static void *run_background(void *argument)
     struct merge_pace pace = {.fn = pace_background, .context = background};
 
     put_off(shard);
-    /* Whoever holds it verifies the shard or merges all of it. */
-    if (pthread_mutex_trylock(&shard->merge_lock) != 0)
+    background->was_taken = pthread_mutex_trylock(&shard->merge_lock) != 0;
+    if (background->was_taken)
         return NULL;
     shard_reap(shard);
     while (!is_stopping(shard) && merge_some(background->control, shard, &pace))
@@ -389,7 +390,7 @@ static bool is_urgent(const struct merge_control *control, struct shard *shard)
 
 bool merge_automatically(struct merge_control *control, struct shard *shard)
 {
-    struct background background = {control, shard};
+    struct background background = {.control = control, .shard = shard};
 
     if (!control->settings.automatic)
         return false;
@@ -407,5 +408,5 @@ bool merge_automatically(struct merge_control *control, struct shard *shard)
                     &background);
     atomic_store(&shard->merging, false);
     leave_place(control);
-    return false;
+    return background.was_taken; /* there may be no more writes that would ask */
 }

@@ -4,7 +4,7 @@
 
 #include "base/thread.h"
 
-#define LOOK_AGAIN_S 20 /* for the hour at which merges may begin */
+#define LOOK_AGAIN_S 20 /* for the hour at which merges may begin, or a shard that was taken */
 #define HANDS 2u
 
 void worker_init(struct worker *worker, struct shard *shard, struct merge_control *control)
@@ -18,33 +18,33 @@ void worker_init(struct worker *worker, struct shard *shard, struct merge_contro
     atomic_init(&worker->started, false);
 }
 
-/* Waits to be woken, or for a while where merges wait for their hour. Under work_lock. */
-static void doze(const struct worker_hand *hand, bool *awaits_hour)
+/* Waits to be woken, or for a while where a merge is to be looked for again. Under work_lock. */
+static void doze(const struct worker_hand *hand, bool *looks_again)
 {
     struct shard *shard = hand->worker->shard;
     struct timespec until;
 
-    if (!*awaits_hour) {
+    if (!*looks_again) {
         pthread_cond_wait(hand->wanted, &shard->work_lock);
         return;
     }
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += LOOK_AGAIN_S;
     if (pthread_cond_timedwait(hand->wanted, &shard->work_lock, &until) != 0) {
-        *awaits_hour = false;
+        *looks_again = false;
         atomic_fetch_or(&shard->work, (unsigned)SHARD_WORK_MERGE);
     }
 }
 
 /* The work due, taken off the list; 0 when the thread is to end. */
-static unsigned wait_for_work(const struct worker_hand *hand, bool *awaits_hour)
+static unsigned wait_for_work(const struct worker_hand *hand, bool *looks_again)
 {
     struct shard *shard = hand->worker->shard;
     unsigned work = 0;
 
     pthread_mutex_lock(&shard->work_lock);
     while (!shard->stopping && (shard_work_due(shard) & hand->kinds) == 0)
-        doze(hand, awaits_hour);
+        doze(hand, looks_again);
     if (!shard->stopping)
         work = atomic_fetch_and(&shard->work, ~hand->kinds) & hand->kinds;
     pthread_mutex_unlock(&shard->work_lock);
@@ -55,13 +55,13 @@ static void *run(void *argument)
 {
     struct worker_hand *hand = argument;
     struct worker *worker = hand->worker;
-    bool awaits_hour = false;
+    bool looks_again = false;
     unsigned work;
 
-    while ((work = wait_for_work(hand, &awaits_hour)) != 0) {
+    while ((work = wait_for_work(hand, &looks_again)) != 0) {
         shard_do_work(worker->shard, work);
         if (work & SHARD_WORK_MERGE)
-            awaits_hour = merge_automatically(worker->control, worker->shard);
+            looks_again = merge_automatically(worker->control, worker->shard);
     }
     return NULL;
 }
