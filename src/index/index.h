@@ -48,8 +48,9 @@ struct index {
     _Atomic(struct keydir *) keydir;   /* that takes the entries */
     _Atomic(struct keydir *) flushing; /* the other one, while it is being moved */
     _Atomic(struct run_list *) runs;   /* NULL: none */
-    bool doubles; /* some key may have several entries in the keydir: one could not be read */
-    uint64_t tombstones;          /* entries of the keydir that lead to one, about */
+    bool doubles;        /* some key may have several entries in the keydir, or one that leads to a
+                     tombstone: one could not be read */
+    uint64_t tombstones; /* entries of the keydir that lead to one, about */
     uint64_t lower_tombstones;    /* the same of the tiers below */
     uint64_t flushing_tombstones; /* of these, those of the keydir that is flushing */
     bool doubts; /* lower_tombstones may be too low: a crash came while a merge moved entries */

@@ -223,6 +223,8 @@ static int run(struct merge *merge)
     if (status == CASK_OK)
         status = copy(merge);
     if (status == CASK_OK)
+        status = merge_check(merge);
+    if (status == CASK_OK)
         status = make_durable(shard);
     if (status == CASK_OK)
         status = shard_install(shard, merge->inputs, merge->input_count, merge->outputs,

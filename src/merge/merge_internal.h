@@ -1,6 +1,6 @@
 /* What the parts of a merge share: merge.c (the order of things), gather.c and sift.c (what is
- * kept, by the index or by the hints), order.c (the order in which it is read), copy.c (the
- * bytes). */
+ * kept, by the index or by the hints), order.c (the order in which it is read), copy.c (the bytes),
+ * check.c (is that all). */
 #ifndef CASKADE_MERGE_INTERNAL_H
 #define CASKADE_MERGE_INTERNAL_H
 
@@ -119,5 +119,9 @@ static inline uint64_t merge_offset_of(uint64_t key)
 /* copy.c: makes the outputs and copies what survives into them. CASK_NOTFOUND: something that was
  * gathered has to be sifted after all. */
 CHECKED int merge_copy(struct merge *merge);
+
+/* check.c, after the copy: CASK_ECORRUPT where the index leads to a record of the inputs that does
+ * not survive. */
+CHECKED int merge_check(const struct merge *merge);
 
 #endif

@@ -355,6 +355,7 @@ static void settle_delete(struct shard *shard, const struct shard_op *op, uint64
     } else if (forget(shard, op) != CASK_NOTFOUND) {
         index_stage(&shard->index, tag_of(shard, op->hash), location);
         shard->index.tombstones++;
+        shard->index.doubles = true;
     }
 }
 
