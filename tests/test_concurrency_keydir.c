@@ -220,6 +220,82 @@ static void test_what_was_put_is_found_while_the_stage_is_drained(void **state)
     shared_stop(shared, readers);
 }
 
+/* ---- a put that is not over ------------------------------------------------------------------ */
+
+#define PUTS 100000u
+
+struct stage {
+    struct index index;
+    struct budget budget;
+    _Atomic bool reading;
+    _Atomic bool stop;
+};
+
+static void *watch_versions(void *argument)
+{
+    struct stage *stage = argument;
+    uint64_t seen = 0;
+
+    while (!atomic_load_explicit(&stage->stop, memory_order_relaxed)) {
+        uint64_t locations[INDEX_STAGE + 1];
+        unsigned staged;
+        unsigned found = index_find(&stage->index, tag_of(0), locations, INDEX_STAGE + 1, &staged);
+
+        CHECK(found > 0, "version %llu is gone", (unsigned long long)seen);
+        CHECK(locations[0] >= seen, "version %llu comes after %llu",
+              (unsigned long long)locations[0], (unsigned long long)seen);
+        seen = locations[0];
+        atomic_store_explicit(&stage->reading, true, memory_order_relaxed);
+    }
+    return NULL;
+}
+
+/* The first half of a put, and some time until the other: a writer may be stopped in between. */
+static void stage_slowly(struct stage *stage, uint64_t version)
+{
+    atomic_store_explicit(&stage->index.stage[0],
+                          (uint64_t)(tag_of(0) & 0xffff) << INDEX_STAGE_TAG_SHIFT | version,
+                          memory_order_release);
+    for (unsigned i = 0; i < 1000; i++)
+        atomic_signal_fence(memory_order_seq_cst);
+    index_stage(&stage->index, tag_of(0), version);
+}
+
+/* One who began to read the stage before it was emptied comes to what is written there next: if it
+ * took that for an answer, the next look-up, which does not see it yet, would go back to what was
+ * before. */
+static void test_no_look_up_finds_what_the_next_one_does_not(void **state)
+{
+    struct stage *stage = aligned_alloc(64, align_up(sizeof *stage, 64));
+    struct keydir *keydir;
+    pthread_t reader;
+
+    (void)state;
+    assert_non_null(stage);
+    memset(stage, 0, sizeof *stage);
+    stage->budget.limit_bytes = 1 << 20;
+    assert_ok(index_init(&stage->index, 1 << 20, &stage->budget, 0, 1));
+    keydir = index_keydir(&stage->index);
+    assert_ok(keydir_reserve(keydir, 1));
+    assert_ok(keydir_insert(keydir, tag_of(0), 1));
+    assert_ok(thread_start(&reader, watch_versions, stage));
+    while (!atomic_load(&stage->reading))
+        sched_yield();
+    for (uint64_t version = 2; version < PUTS; version++) {
+        stage_slowly(stage, version);
+        for (uint32_t i = 1; i < INDEX_STAGE; i++)
+            index_stage(&stage->index, tag_of(i), i);
+        assert_true(keydir_replace(keydir, tag_of(0), version - 1, version));
+        for (unsigned i = 0; i < 1000; i++) /* readers begin */
+            atomic_signal_fence(memory_order_seq_cst);
+        index_clear_stage(&stage->index);
+    }
+    atomic_store(&stage->stop, true);
+    pthread_join(reader, NULL);
+    index_release(&stage->index);
+    free(stage);
+}
+
 /* ---- tables that share a budget -------------------------------------------------------------- */
 
 struct filler {
@@ -269,6 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_stays_is_found_while_the_table_grows),
         cmocka_unit_test(test_what_was_put_is_found_while_the_stage_is_drained),
+        cmocka_unit_test(test_no_look_up_finds_what_the_next_one_does_not),
         cmocka_unit_test(test_tables_that_share_a_budget_keep_to_it),
     };
 

@@ -23,6 +23,7 @@
 
 #define INDEX_STAGE 32u
 #define INDEX_STAGE_TAG_SHIFT 48u
+#define INDEX_STAGED_MASK 0xffu /* what is above counts how often the stage was emptied */
 #define INDEX_LOCATION_MASK (((uint64_t)1 << INDEX_STAGE_TAG_SHIFT) - 1)
 #define INDEX_RUNS_MAX 64u
 
@@ -54,10 +55,10 @@ struct index {
     uint64_t lower_tombstones;    /* the same of the tiers below */
     uint64_t flushing_tombstones; /* of these, those of the keydir that is flushing */
     bool doubts; /* lower_tombstones may be too low: a crash came while a merge moved entries */
-    _Atomic uint64_t swaps; /* how often the keydir was exchanged */
-    _Alignas(64) _Atomic uint32_t staged;
-    _Atomic uint64_t stage[INDEX_STAGE]; /* 16 bits of tag, 48 of location */
-    uint32_t stage_tags[INDEX_STAGE];    /* the writer's own */
+    _Atomic uint64_t swaps;               /* how often the keydir was exchanged */
+    _Alignas(64) _Atomic uint32_t staged; /* see INDEX_STAGED_MASK */
+    _Atomic uint64_t stage[INDEX_STAGE];  /* 16 bits of tag, 48 of location */
+    uint32_t stage_tags[INDEX_STAGE];     /* the writer's own */
     struct index_counter counters[INDEX_COUNTERS];
 };
 
@@ -121,19 +122,20 @@ uint64_t index_entries(const struct index *index);
 
 static inline uint32_t index_staged(const struct index *index)
 {
-    return atomic_load_explicit(&index->staged, memory_order_relaxed);
+    return atomic_load_explicit(&index->staged, memory_order_relaxed) & INDEX_STAGED_MASK;
 }
 
 static inline void index_stage(struct index *index, uint32_t tag, uint64_t location)
 {
-    uint32_t n = index_staged(index);
+    uint32_t staged = atomic_load_explicit(&index->staged, memory_order_relaxed);
+    uint32_t n = staged & INDEX_STAGED_MASK;
 
     keydir_prefetch(index_keydir(index), tag);
     index->stage_tags[n] = tag;
     atomic_store_explicit(&index->stage[n],
                           (uint64_t)(tag & 0xffff) << INDEX_STAGE_TAG_SHIFT | location,
                           memory_order_release);
-    atomic_store_explicit(&index->staged, n + 1, memory_order_release);
+    atomic_store_explicit(&index->staged, staged + 1, memory_order_release);
 }
 
 static inline struct keydir_entry index_staged_at(const struct index *index, uint32_t i)
@@ -146,7 +148,36 @@ static inline struct keydir_entry index_staged_at(const struct index *index, uin
 /* Forgets the stage, whose entries are in the keydir. */
 static inline void index_clear_stage(struct index *index)
 {
-    atomic_store_explicit(&index->staged, 0, memory_order_release);
+    uint32_t staged = atomic_load_explicit(&index->staged, memory_order_relaxed);
+
+    atomic_store_explicit(&index->staged, (staged | INDEX_STAGED_MASK) + 1, memory_order_release);
+}
+
+/* Those of the stage, newest first. Again if it was emptied meanwhile: what is staged by then may
+ * not be for others to see yet, and would seem to go away again. */
+static inline unsigned index_find_staged(const struct index *index, uint32_t tag,
+                                         uint64_t *ret_locations, unsigned room)
+{
+    uint32_t staged = atomic_load_explicit(&index->staged, memory_order_acquire);
+
+    for (;;) {
+        unsigned found = 0;
+        uint32_t now;
+
+        for (uint32_t n = staged & INDEX_STAGED_MASK; n-- > 0;) {
+            uint64_t word = atomic_load_explicit(&index->stage[n], memory_order_acquire);
+
+            if (word >> INDEX_STAGE_TAG_SHIFT != (tag & 0xffff))
+                continue;
+            if (found < room)
+                ret_locations[found] = word & INDEX_LOCATION_MASK;
+            found++;
+        }
+        now = atomic_load_explicit(&index->staged, memory_order_acquire);
+        if (((now ^ staged) & ~INDEX_STAGED_MASK) == 0)
+            return found;
+        staged = now;
+    }
 }
 
 /* Locations that may be the key's, as keydir_find(): those of the stage first, newest first;
@@ -154,18 +185,8 @@ static inline void index_clear_stage(struct index *index)
 static inline unsigned index_find(const struct index *index, uint32_t tag, uint64_t *ret_locations,
                                   unsigned room, unsigned *ret_staged)
 {
-    uint32_t n = atomic_load_explicit(&index->staged, memory_order_acquire);
-    unsigned found = 0;
+    unsigned found = index_find_staged(index, tag, ret_locations, room);
 
-    while (n-- > 0) {
-        uint64_t word = atomic_load_explicit(&index->stage[n], memory_order_acquire);
-
-        if (word >> INDEX_STAGE_TAG_SHIFT != (tag & 0xffff))
-            continue;
-        if (found < room)
-            ret_locations[found] = word & INDEX_LOCATION_MASK;
-        found++;
-    }
     *ret_staged = found;
     return found + keydir_find(index_keydir(index), tag,
                                ret_locations + (found < room ? found : room),
