@@ -39,6 +39,7 @@ static void sift(struct sifted *sifted)
     assert_in_range(sifted->merge.input_count, 4, INPUTS_MAX - 1);
     sifted->merge.shard = sifted->shard;
     sifted->merge.inputs = sifted->inputs;
+    assert_ok(merge_expect_survivors(&sifted->merge));
     assert_ok(merge_sift(&sifted->merge));
     assert_in_range(sifted->merge.survivor_count, 100, 250);
 }

@@ -316,22 +316,43 @@ static int merge_with_little_room(struct shard *shard, const struct merge_pace *
     return status == CASK_ENOSPC && !has_room ? CASK_OK : status;
 }
 
+static int merge_with_the_room_there_is(struct shard *shard, const struct merge_pace *pace)
+{
+    int status = merge_as_usual(shard, pace);
+
+    if (status == CASK_ENOSPC || (status == CASK_OK && reserve_is_short(&shard->env->reserve)))
+        status = merge_with_little_room(shard, pace);
+    return status;
+}
+
+/* What keeps a shard from being merged before any merge has begun is a failure all the same. */
+static void count_failure(struct shard *shard, uint64_t failed_before, int status)
+{
+    pthread_mutex_lock(&shard->lock);
+    if (shard->merge_counts.failed == failed_before) {
+        shard->merge_counts.failed++;
+        shard->merge_counts.last_error = status;
+    }
+    pthread_mutex_unlock(&shard->lock);
+}
+
 int merge_all(struct shard *shard, const struct merge_pace *pace)
 {
+    uint64_t failed;
     bool exists;
     int status;
 
     pthread_mutex_lock(&shard->merge_lock);
     shard_reap(shard);
+    failed = shard->merge_counts.failed; /* by merges, which the merge_lock keeps away */
     pthread_mutex_lock(&shard->manifest_lock);
     exists = shard->dir != NULL;
     pthread_mutex_unlock(&shard->manifest_lock);
     status = atomic_load(&shard->failed);
     if (status == CASK_OK && exists)
-        status = merge_as_usual(shard, pace);
-    if (exists &&
-        (status == CASK_ENOSPC || (status == CASK_OK && reserve_is_short(&shard->env->reserve))))
-        status = merge_with_little_room(shard, pace);
+        status = merge_with_the_room_there_is(shard, pace);
+    if (status != CASK_OK && status != CASK_EBUSY)
+        count_failure(shard, failed, status);
     if (atomic_load(&shard->failed) == CASK_OK)
         shard_write_missing_hints(shard);
     if (pace->weighs)

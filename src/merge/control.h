@@ -38,8 +38,8 @@ void merge_control_release(struct merge_control *control);
 /* Sets when a shard asks for its first merge. Before it is used. */
 void merge_arm(const struct merge_control *control, struct shard *shard);
 
-/* Merges what is due in a shard, on its worker. True: nothing may begin at this hour, or another has
- * the shard: look again in a while. */
+/* Merges what is due in a shard, on its worker. True: nothing may begin at this hour, or another
+ * has the shard: look again in a while. */
 bool merge_automatically(struct merge_control *control, struct shard *shard);
 
 /* Whether an hour lies within the hours. */

@@ -130,7 +130,7 @@ static void check_failed_merge(struct known *store, int status, const char *wher
         fail_msg("%s: cask_merge says %s", where, cask_strerror(status));
     if (status != CASK_OK && stats.merges == 0)
         check_inputs(store, where);
-    if (stats.merges_failed > 0 && stats.merge_last_error == CASK_OK)
+    if ((status != CASK_OK || stats.merges_failed > 0) && stats.merge_last_error == CASK_OK)
         fail_msg("%s: no last error in the statistics", where);
     known_check(store, where);
 }
