@@ -129,14 +129,18 @@ struct located {
     int unreadable; /* why another, which may be the key's and newer, could not be read; CASK_OK */
 };
 
-/* Finds a key's entry, the newest if there are several, the stage being empty. Where only such are
- * left that cannot be read, one may be the key's: an error. Under the lock. */
-static int locate(struct shard *shard, const struct shard_op *op, struct located *ret_located)
+/* Of several entries of a key, which look-ups tell apart by their sequence numbers. */
+enum which { NEWEST, OLDEST };
+
+/* Finds a key's entry, the stage being empty. Where only such are left that cannot be read, one may
+ * be the key's: an error. Under the lock. */
+static int locate(struct shard *shard, const struct shard_op *op, enum which which,
+                  struct located *ret_located)
 {
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(index_keydir(&shard->index), tag_of(shard, op->hash), locations,
                                  CANDIDATES);
-    uint64_t newest = 0;
+    uint64_t best = 0;
     int status = CASK_NOTFOUND;
     int failed = CASK_OK;
 
@@ -151,9 +155,10 @@ static int locate(struct shard *shard, const struct shard_op *op, struct located
             ; /* stale */
         } else if (outcome != CASK_OK) {
             failed = outcome;
-        } else if (old.record.sequence > newest && old.record.key.size == op->key.size &&
+        } else if ((best == 0 || (old.record.sequence > best) == (which == NEWEST)) &&
+                   old.record.key.size == op->key.size &&
                    bytes_equal(old.record.key.data, op->key.data, op->key.size)) {
-            newest = old.record.sequence;
+            best = old.record.sequence;
             *ret_located = (struct located){.segment = old.segment,
                                             .location = locations[i],
                                             .sequence = newest,
@@ -250,7 +255,7 @@ static int make_index_room(struct shard *shard, const struct shard_op *op)
     if (status == CASK_OK || keydir_has_room(keydir, 1))
         return CASK_OK;
     return status == CASK_ENOMEM && !index_has_lower(&shard->index) &&
-                   locate(shard, op, &old) == CASK_OK
+                   locate(shard, op, NEWEST, &old) == CASK_OK
                ? CASK_OK
                : status;
 }
@@ -315,13 +320,14 @@ int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_posi
 }
 
 /* Takes a key out of the index: its entry, and older ones that have stayed beside it because they
- * could not be read for a while. CASK_NOTFOUND when none is left, or why one may be left. */
+ * could not be read for a while; those first, or readers would meet them. CASK_NOTFOUND when none
+ * is left, or why one may be left. */
 static int forget(struct shard *shard, const struct shard_op *op)
 {
     struct located old;
     int status;
 
-    while ((status = locate(shard, op, &old)) == CASK_OK) {
+    while ((status = locate(shard, op, OLDEST, &old)) == CASK_OK) {
         keydir_remove(index_keydir(&shard->index), tag_of(shard, op->hash), old.location);
         shard_count_replaced(shard, old.segment, old.size, old.deleted);
     }
@@ -334,7 +340,7 @@ static int forget(struct shard *shard, const struct shard_op *op)
 static void hide_below(struct shard *shard, const struct shard_op *op, uint64_t location)
 {
     struct located old;
-    int status = locate(shard, op, &old);
+    int status = locate(shard, op, NEWEST, &old);
 
     shard->index.tombstones++;
     if (status == CASK_OK && keydir_replace(index_keydir(&shard->index), tag_of(shard, op->hash),
@@ -413,7 +419,7 @@ static int find_current(struct shard *shard, const struct shard_op *op, const st
                         bool exactly, uint64_t *ret_sequence)
 {
     struct located old;
-    int status = locate(shard, op, &old);
+    int status = locate(shard, op, NEWEST, &old);
 
     if (status == CASK_OK) {
         *ret_sequence = old.sequence;
