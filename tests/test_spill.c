@@ -178,6 +178,28 @@ static void test_a_writer_that_waits_flushes_a_large_keydir_that_is_free(void **
     rig_stop(rig);
 }
 
+/* What it has in memory stays there; the writers of the others must not be refused for it. */
+static void test_a_shard_that_has_failed_is_not_flushed_for_others(void **state)
+{
+    struct rig *rig = rig_that_spills(2);
+
+    (void)state;
+    put_keys(rig, 0, 4000);
+    drain_all(rig);
+    atomic_store(&rig->shards[0].failed, CASK_EIO);
+    assert_ok(spill_relieve(&rig->env));
+    assert_int_equal(rig->shards[1].spill_counts.flushes, 1);
+    atomic_store(&rig->shards[1].failed, CASK_EIO);
+    assert_ok(spill_relieve(&rig->env)); /* there is nothing to move */
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(rig->shards[i].spill_counts.failed, 0);
+        assert_int_equal(rig->shards[i].spill_counts.flushes, i);
+        atomic_store(&rig->shards[i].failed, CASK_OK);
+    }
+    assert_keys(rig, 0, 4000);
+    rig_stop(rig);
+}
+
 /* Those are what fills a small budget, and small they are merged soon. */
 static void test_runs_of_small_flushes_are_merged_by_the_writer(void **state)
 {
@@ -505,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_flushes_are_asked_for_before_keydirs_are_refused),
         cmocka_unit_test(test_a_flush_that_was_asked_for_twice_is_one),
         cmocka_unit_test(test_a_writer_that_waits_flushes_a_large_keydir_that_is_free),
+        cmocka_unit_test(test_a_shard_that_has_failed_is_not_flushed_for_others),
         cmocka_unit_test(test_runs_of_small_flushes_are_merged_by_the_writer),
         cmocka_unit_test(test_runs_of_large_flushes_are_left_to_the_worker),
         cmocka_unit_test(test_merges_of_runs_wait_for_who_builds_alone),

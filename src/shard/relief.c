@@ -17,9 +17,12 @@
 #define LOOK_AGAIN_NS 1000000
 
 /* Entries that a flush of the shard would move: one that is under way, or failed and holds memory
- * for nothing, comes before all. */
+ * for nothing, comes before all. Those of a shard that takes no more writes stay where they are:
+ * who writes to another would be told of its failure. */
 static uint64_t movable(const struct shard *shard)
 {
+    if (atomic_load_explicit(&shard->failed, memory_order_relaxed) != CASK_OK)
+        return 0;
     if (atomic_load_explicit(&shard->index.flushing, memory_order_relaxed))
         return FAILED_FLUSH;
     return keydir_count(index_keydir(&shard->index));
@@ -138,6 +141,7 @@ static struct shard *take_large(struct shard_env *env, bool *ret_freed)
     return shard;
 }
 
+/* That may be merged. */
 static uint32_t runs_of(struct shard *shard)
 {
     struct epoch_guard guard = epoch_enter(&shard->env->epoch);
@@ -145,7 +149,7 @@ static uint32_t runs_of(struct shard *shard)
     uint32_t count = runs ? runs->count : 0;
 
     epoch_leave(guard);
-    return count;
+    return atomic_load(&shard->failed) == CASK_OK ? count : 0;
 }
 
 /* Each run takes some memory, however small it is: where many of them fill the budget, they are
