@@ -337,6 +337,44 @@ static void crowd(struct shard *shard, uint32_t tag)
     assert_int_equal(status, CASK_ENOMEM);
 }
 
+/* A drain that fails leaves all of it staged, also what it has settled. */
+static void test_what_is_settled_twice_is_counted_once(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+    struct shard *shard = only(rig);
+    uint32_t twice = hash_tag(op_of(rig, "twice", "").hash, rig->env.shard_bits);
+    unsigned number = 0;
+    uint64_t live_bytes;
+    char last[16];
+    uint32_t tag;
+
+    (void)state;
+    do { /* one that crowds what is behind it only */
+        snprintf(last, sizeof last, "last%u", number++);
+        tag = hash_tag(op_of(rig, last, "").hash, rig->env.shard_bits);
+    } while (tag < twice || tag - twice < UINT32_MAX / 8);
+    assert_ok(keydir_presize(index_keydir(&shard->index), 1000));
+    put_keys(rig, 0, 1);
+    drain_all(rig);
+    assert_ok(rig_put(rig, "twice", "first"));
+    assert_ok(rig_put(rig, "twice", "second"));
+    assert_ok(rig_put(rig, last, "no room"));
+    crowd(shard, tag);
+    pthread_mutex_lock(&shard->lock);
+    assert_int_equal(shard_drain(shard), CASK_ENOMEM);
+    live_bytes = shard->counts.live_bytes;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(shard_drain(shard), CASK_ENOMEM);
+        assert_int_equal(shard->counts.live_bytes, live_bytes);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    assert_value(rig, "twice", "second");
+    rig_crash(rig);
+    assert_value(rig, "twice", "second");
+    assert_value(rig, last, "no room");
+    rig_stop(rig);
+}
+
 /* What finds no room in the keydir that is flushed stays staged: an open must read it. */
 static void test_what_stays_staged_is_not_called_covered(void **state)
 {
@@ -533,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_merges_of_runs_wait_for_who_builds_alone),
         cmocka_unit_test(test_merges_of_runs_wait_for_buffers),
         cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
+        cmocka_unit_test(test_what_is_settled_twice_is_counted_once),
         cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
         cmocka_unit_test(test_a_run_that_no_manifest_names_stays_while_it_is_read),
         cmocka_unit_test(test_a_run_stays_when_its_manifest_is_in_doubt),

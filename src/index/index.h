@@ -51,6 +51,7 @@ struct index {
     _Atomic(struct run_list *) runs;   /* NULL: none */
     bool doubles;        /* some key may have several entries in the keydir, or one that leads to a
                      tombstone: one could not be read */
+    bool resettles;      /* a drain has failed: some of what is staged has its place already */
     uint64_t tombstones; /* entries of the keydir that lead to one, about */
     uint64_t lower_tombstones;    /* the same of the tiers below */
     uint64_t flushing_tombstones; /* of these, those of the keydir that is flushing */

@@ -14,11 +14,36 @@ void shard_count_replaced(struct shard *shard, struct segment *segment, uint64_t
         shard->index.tombstones--;
 }
 
+/* Whether the entry at a location was staged behind this one, and settled by a drain that failed
+ * after it. */
+static bool was_settled_before(const struct index *index, uint32_t number, uint64_t location)
+{
+    while (index->resettles && ++number < index_staged(index))
+        if (index_staged_at(index, number).location == location)
+            return true;
+    return false;
+}
+
+/* The entry, or one that is in already, stands for the old record. */
+static void give_way(struct shard *shard, const struct keydir_entry *entry, uint64_t location,
+                     bool is_in, const struct found *old)
+{
+    struct keydir *keydir = index_keydir(&shard->index);
+
+    if (is_in)
+        keydir_remove(keydir, entry->tag, location);
+    else
+        keydir_replace(keydir, entry->tag, location, entry->location);
+    shard_count_replaced(shard, old->segment, record_size(&old->record),
+                         old->record.type == RECORD_DELETE);
+}
+
 /* Puts one staged entry into the keydir, in place of the older record of the same key. An old
  * record that cannot be read proves nothing: both entries stay, and look-ups go by the sequence
  * number. */
-static int settle(struct shard *shard, struct keydir_entry entry)
+static int settle(struct shard *shard, uint32_t number)
 {
+    struct keydir_entry entry = index_staged_at(&shard->index, number);
     struct keydir *keydir = index_keydir(&shard->index);
     uint64_t locations[CANDIDATES];
     unsigned found = keydir_find(keydir, entry.tag, locations, CANDIDATES);
@@ -45,13 +70,9 @@ static int settle(struct shard *shard, struct keydir_entry entry)
             if (old.record.key.size != fresh.record.key.size ||
                 !bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size))
                 continue;
-            if (same)
-                keydir_remove(keydir, entry.tag, locations[i]);
-            else
-                keydir_replace(keydir, entry.tag, locations[i], entry.location);
+            if (!was_settled_before(&shard->index, number, locations[i]))
+                give_way(shard, &entry, locations[i], same, &old);
             same = true;
-            shard_count_replaced(shard, old.segment, record_size(&old.record),
-                                 old.record.type == RECORD_DELETE);
         }
     }
     if (!same && fresh_status != CASK_OK)
@@ -106,7 +127,7 @@ static int settle_staged(struct shard *shard)
         }
     }
     for (; status == CASK_OK && waiting != 0; waiting &= waiting - 1)
-        status = settle(shard, index_staged_at(index, (uint32_t)__builtin_ctz(waiting)));
+        status = settle(shard, (uint32_t)__builtin_ctz(waiting));
     return status;
 }
 
@@ -122,8 +143,10 @@ int shard_drain(struct shard *shard)
      * that a full table still has. */
     if (status == CASK_ENOMEM && keydir_count(index_keydir(index)) > 0)
         status = CASK_OK;
-    if (status == CASK_OK)
+    if (status == CASK_OK) {
         status = settle_staged(shard);
+        index->resettles = status != CASK_OK;
+    }
     if (status == CASK_OK)
         index_clear_stage(index);
     if (shard->counts.dead_bytes > shard->merge_above)
