@@ -161,7 +161,7 @@ static int locate(struct shard *shard, const struct shard_op *op, enum which whi
             best = old.record.sequence;
             *ret_located = (struct located){.segment = old.segment,
                                             .location = locations[i],
-                                            .sequence = newest,
+                                            .sequence = best,
                                             .size = record_size(&old.record),
                                             .deleted = old.record.type == RECORD_DELETE,
                                             .expired = record_is_expired(&old.record)};
