@@ -56,6 +56,22 @@ static void test_a_limit_that_was_lowered_holds(void **state)
     assert_false(budget_take(&budget, 1));
 }
 
+/* What cannot be refused is told of, and keeps nobody from taking what there was for him. */
+static void test_what_is_taken_beyond_the_limit_counts_apart(void **state)
+{
+    struct budget budget = {.limit_bytes = 100};
+
+    (void)state;
+    assert_true(budget_take(&budget, 70));
+    budget_exceed(&budget, 1000);
+    assert_int_equal(budget_used(&budget), 1070);
+    assert_int_equal(budget_excess(&budget), 1000);
+    assert_false(budget_take(&budget, 31));
+    assert_true(budget_take(&budget, 30));
+    budget_settle(&budget, 1000);
+    assert_int_equal(budget_used(&budget), 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -63,6 +79,7 @@ int main(void)
         cmocka_unit_test(test_more_than_is_left_is_refused_whole),
         cmocka_unit_test(test_enormous_requests_do_not_wrap_around),
         cmocka_unit_test(test_a_limit_that_was_lowered_holds),
+        cmocka_unit_test(test_what_is_taken_beyond_the_limit_counts_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

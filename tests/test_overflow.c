@@ -12,19 +12,25 @@
 #define LEAST_MEMORY ((uint64_t)1 << 20)
 #define LEFT ((uint64_t)256 << 10) /* of it, where little is left */
 #define MANY_RUNS 41u
+#define MANY_KEYS 200000u
 
-static struct store *begin(uint32_t shard_count, size_t mode)
+static struct store *begin_with(uint32_t shard_count, size_t mode, uint64_t segment_bytes)
 {
     struct store *store = store_make(shard_count);
 
     store->options.write_mode = unit_modes[mode].write_mapped ? CASK_WRITE_MAPPED
                                                               : CASK_WRITE_SYSCALL;
     store->options.read_mode = unit_modes[mode].read_mapped ? CASK_READ_MAPPED : CASK_READ_PREAD;
-    store->options.segment_bytes = 2000;
+    store->options.segment_bytes = segment_bytes;
     store->options.index_memory = LEAST_MEMORY;
     store->options.merge = CASK_SWITCH_OFF;
     store_up(store);
     return store;
+}
+
+static struct store *begin(uint32_t shard_count, size_t mode)
+{
+    return begin_with(shard_count, mode, 2000);
 }
 
 static const char *key_of(unsigned key, char text[24])
@@ -304,6 +310,34 @@ static void test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget(vo
     store_end(store);
 }
 
+/* A segment may have several times as many records as the memory for the index has entries. Those
+ * of the copies cannot be refused, and come in the order of their tags: they go to disk at once,
+ * whatever more they took than there was. */
+static void test_a_merge_of_more_entries_than_there_is_memory_for_succeeds(void **state)
+{
+    struct store *store = begin_with(1, 0, 0);
+    char text[24];
+
+    (void)state;
+    for (unsigned key = 0; key < MANY_KEYS; key++)
+        put_version(store, key, 1);
+    for (unsigned key = 0; key < MANY_KEYS; key += 10)
+        assert_ok(cask_delete(store->db, slice_of(key_of(key, text))));
+    for (unsigned merges = 0; merges < 2; merges++) {
+        assert_ok(cask_merge(store->db, NULL, NULL));
+        assert_true(stats_of(store).index_ram_bytes <= LEAST_MEMORY);
+        for (unsigned key = 0; key < MANY_KEYS; key += 5) /* dead by the keydir alone */
+            put_version(store, key, 2);
+    }
+    for (unsigned key = 0; key < MANY_KEYS; key++)
+        check_version(store, key, key % 5 == 0 ? 2 : 1);
+    assert_ok(cask_flush_index(store->db));
+    assert_int_equal(stats_of(store).live_keys, MANY_KEYS);
+    assert_int_equal(stats_of(store).merges_failed, 0);
+    assert_ok(cask_verify(store->db, NULL, NULL));
+    store_end(store);
+}
+
 /* One more run, with so little memory that it is made, but not merged with others. Merging takes a
  * page more for each of them than a flush does. */
 static void flush_without_merging(struct store *store)
@@ -500,6 +534,7 @@ int main(void)
         cmocka_unit_test(test_a_merge_keeps_the_originals_of_what_it_cannot_index),
         cmocka_unit_test(test_a_run_is_made_anew_and_the_log_says_how_far_it_is),
         cmocka_unit_test(test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget),
+        cmocka_unit_test(test_a_merge_of_more_entries_than_there_is_memory_for_succeeds),
         cmocka_unit_test(test_very_many_runs_become_one_with_what_is_kept_for_it),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),
         cmocka_unit_test(test_an_open_with_less_memory_spills_while_loading),

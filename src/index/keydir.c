@@ -75,12 +75,19 @@ void keydir_set_bounds(struct keydir *keydir, uint64_t least_bytes, uint64_t mos
     keydir->most_bytes = most_bytes;
 }
 
+static void give_all(struct keydir *keydir)
+{
+    budget_give(keydir->budget, keydir->committed_bytes - keydir->excess_bytes);
+    budget_settle(keydir->budget, keydir->excess_bytes);
+    keydir->excess_bytes = 0;
+}
+
 void keydir_release(struct keydir *keydir)
 {
     if (!keydir->buckets)
         return;
     pages_release(keydir->buckets, keydir->reserved_bytes);
-    budget_give(keydir->budget, keydir->committed_bytes);
+    give_all(keydir);
     keydir->buckets = NULL;
 }
 
@@ -90,7 +97,7 @@ void keydir_empty(struct keydir *keydir)
         pages_make_small(keydir->buckets, (size_t)keydir->committed_bytes);
         pages_discard(keydir->buckets, (size_t)keydir->committed_bytes);
     }
-    budget_give(keydir->budget, keydir->committed_bytes);
+    give_all(keydir);
     keydir->committed_bytes = 0;
     keydir->limit = 0;
     keydir->grows = false;
@@ -119,10 +126,28 @@ static int make_writable(struct keydir *keydir, uint64_t bytes)
     return status;
 }
 
+/* Whether there is room in the budget; what cannot be refused goes beyond it otherwise. */
+static bool take(struct keydir *keydir, uint64_t bytes, bool overdraws, uint64_t *ret_excess)
+{
+    struct budget *budget = keydir->budget;
+
+    *ret_excess = 0;
+    if (budget_take_below(budget, bytes, budget->limit_bytes - budget->reserve_bytes))
+        return true;
+    if (keydir->overdraws) {
+        budget_exceed(budget, bytes);
+        *ret_excess = bytes;
+    } else if (overdraws) {
+        budget_overdraw(budget, bytes);
+    }
+    return keydir->overdraws || overdraws;
+}
+
 int keydir_commit(struct keydir *keydir, uint64_t buckets)
 {
     uint64_t bytes = align_up(buckets * BUCKET_BYTES, KEYDIR_PAGE_BYTES);
     uint64_t more = bytes > keydir->committed_bytes ? bytes - keydir->committed_bytes : 0;
+    uint64_t excess;
     int status;
 
     if (more == 0)
@@ -130,16 +155,15 @@ int keydir_commit(struct keydir *keydir, uint64_t buckets)
     if (bytes > keydir->reserved_bytes ||
         (keydir->most_bytes != 0 && bytes > keydir->most_bytes && !keydir->overdraws))
         return CASK_ENOMEM;
-    if (keydir->overdraws || bytes <= keydir->least_bytes)
-        budget_overdraw(keydir->budget, more);
-    else if (!budget_take_below(keydir->budget, more,
-                                keydir->budget->limit_bytes - keydir->budget->reserve_bytes))
+    if (!take(keydir, more, bytes <= keydir->least_bytes, &excess))
         return CASK_ENOMEM;
     status = make_writable(keydir, bytes);
     if (status != CASK_OK) {
-        budget_give(keydir->budget, more);
+        budget_give(keydir->budget, more - excess);
+        budget_settle(keydir->budget, excess);
         return status;
     }
+    keydir->excess_bytes += excess;
     keydir->committed_bytes = bytes;
     keydir->limit = bytes / BUCKET_BYTES;
     return CASK_OK;

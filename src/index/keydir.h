@@ -43,6 +43,7 @@ struct keydir {
     uint64_t full_at;        /* entries that the table takes without growing */
     uint64_t least_bytes;    /* see keydir_set_bounds() */
     uint64_t most_bytes;
+    uint64_t excess_bytes; /* of those committed, beyond the budget's limit */
     bool overdraws; /* takes memory whether the budget has it or not: for what cannot be refused */
     bool grows;     /* since keydir_has_begun_growing() */
     _Atomic uint64_t fresh_bytes; /* where the memory of the growth under way begins */

@@ -6,6 +6,7 @@
 #include "shard/tail.h"
 
 #define RELOCATED_AT_ONCE 64u
+#define NEIGHBOURS 16u /* survivors whose entries are moved together */
 
 int merge_pause(struct merge *merge, uint64_t bytes)
 {
@@ -114,31 +115,66 @@ static uint64_t place_of_copy(const struct merge *merge, const struct survivor *
                          merge->shard->config.offset_bits);
 }
 
-/* A few entries at a time. */
+static struct relocation relocation_of(const struct merge *merge, const struct survivor *survivor)
+{
+    struct segment *input = merge->inputs[survivor->input];
+    bool copied = survivor->fate != FATE_EXPIRED;
+
+    return (struct relocation){.input = input,
+                               .output = copied ? merge->outputs[survivor->output] : NULL,
+                               .tombstone = survivor->fate != FATE_KEEP,
+                               .was_live = survivor->fate != FATE_TOMBSTONE,
+                               .from = location_make(input->id, survivor_offset(survivor),
+                                                     merge->shard->config.offset_bits),
+                               .to = copied ? place_of_copy(merge, survivor) : 0,
+                               .size = survivor->size,
+                               .tag = hash_tag(survivor->hash, merge->shard->env->shard_bits)};
+}
+
+/* Steps of this size meet each of `count` things once before any of them again, and what was met at
+ * any time lies evenly among them, since it is the golden ratio of them, near enough. */
+static size_t even_step(size_t count)
+{
+    size_t step = (size_t)((double)count * 0.618034);
+
+    for (;; step++) {
+        size_t a = count;
+        size_t b = step;
+
+        while (b != 0) {
+            size_t rest = a % b;
+
+            a = b;
+            b = rest;
+        }
+        if (a == 1)
+            return step;
+    }
+}
+
+/* A few entries at a time. Survivors are in the order of their tags. With the index on disk their
+ * entries may be new in the keydir, and in that order they would all crowd at one end of the table:
+ * so it is filled everywhere at once. */
 static void relocate(struct merge *merge)
 {
     struct shard *shard = merge->shard;
-    unsigned offset_bits = shard->config.offset_bits;
     struct relocation batch[RELOCATED_AT_ONCE];
+    size_t total = merge->survivor_count;
+    size_t groups = (total + NEIGHBOURS - 1) / NEIGHBOURS;
+    size_t step = groups > 1 && index_has_lower(&shard->index) ? even_step(groups) : 1;
+    size_t group = 0;
     size_t count = 0;
 
-    for (size_t i = 0; i < merge->survivor_count; i++) {
-        const struct survivor *survivor = &merge->survivors[i];
-        struct segment *input = merge->inputs[survivor->input];
-        bool copied = survivor->fate != FATE_EXPIRED;
+    for (size_t done = 0; done < groups; done++, group = (group + step) % groups) {
+        size_t end = (size_t)min_u64((group + 1) * NEIGHBOURS, total);
 
-        if (survivor->fate == FATE_TOMBSTONE && !survivor->indexed)
-            continue;
-        batch[count++] = (struct relocation){
-            .input = input,
-            .output = copied ? merge->outputs[survivor->output] : NULL,
-            .tombstone = survivor->fate != FATE_KEEP,
-            .was_live = survivor->fate != FATE_TOMBSTONE,
-            .from = location_make(input->id, survivor_offset(survivor), offset_bits),
-            .to = copied ? place_of_copy(merge, survivor) : 0,
-            .size = survivor->size,
-            .tag = hash_tag(survivor->hash, shard->env->shard_bits)};
-        if (count == RELOCATED_AT_ONCE) {
+        for (size_t i = group * NEIGHBOURS; i < end; i++) {
+            const struct survivor *survivor = &merge->survivors[i];
+
+            if (survivor->fate != FATE_TOMBSTONE || survivor->indexed)
+                batch[count++] = relocation_of(merge, survivor);
+        }
+        if (count > RELOCATED_AT_ONCE - NEIGHBOURS) {
             shard_relocate(shard, batch, count);
             count = 0;
         }
@@ -214,12 +250,16 @@ static int copy(struct merge *merge)
     return copy_survivors(merge);
 }
 
-/* From the installation on there is no way back: what may fail comes before it. */
+/* From the installation on there is no way back: what may fail comes before it. With the index on
+ * disk the entries of the copies are new ones in memory, which takes what it must: so there is
+ * nothing of an earlier merge. */
 static int run(struct merge *merge)
 {
     struct shard *shard = merge->shard;
-    int status = drain(shard);
+    int status = spill_flush_excess(shard);
 
+    if (status == CASK_OK)
+        status = drain(shard);
     if (status == CASK_OK)
         status = copy(merge);
     if (status == CASK_OK)
@@ -285,5 +325,10 @@ int merge_segments(struct shard *shard, struct segment **inputs, size_t input_co
         discard_outputs(&merge);
     count(&merge, status);
     release(&merge);
+    if (status == CASK_OK) {
+        int moved = spill_flush_excess(shard);
+
+        (void)moved; /* else the next merge does so */
+    }
     return status;
 }

@@ -308,6 +308,10 @@ CHECKED int spill_while_loading(struct shard *shard);
  * shard has something to begin with. */
 void spill_bound_loading(struct shard *shard, bool loading);
 
+/* Moves the keydir of a shard to disk where entries that could not be refused have made it much
+ * larger than the budget allows. Under the merge_lock. */
+CHECKED int spill_flush_excess(struct shard *shard);
+
 /* Merges runs where there are many. Takes the merge_lock. */
 CHECKED int spill_tidy(struct shard *shard);
 

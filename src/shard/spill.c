@@ -18,6 +18,7 @@
 #define SMALL_FLUSH 8192u /* entries: what fills the budget are the runs then */
 #define RUNS_LEFT_MAX 16u
 #define LOADED_RUNS_MAX 16u
+#define EXCESS_PART 4u      /* of the budget's reserve: less is left to the next flush */
 #define OPENED_RUNS_PART 4u /* of what keydirs may take, beyond which no run that is opened goes */
 #define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
 #define LOADED_RUN_BYTES 8192u
@@ -625,6 +626,34 @@ int spill_flush_for_writer(struct shard *shard)
         merged = spill_merge_runs(shard, false);
     else
         shard_ask_for_work(shard, SHARD_WORK_TIDY);
+    if (status != CASK_OK || merged != CASK_OK)
+        tell(shard, status_first(status, merged));
+    return status;
+}
+
+static bool has_excess(struct shard *shard)
+{
+    struct budget *budget = &shard->env->budget;
+    uint64_t bytes;
+
+    if (budget_excess(budget) < budget->reserve_bytes / EXCESS_PART)
+        return false; /* a run of next to nothing takes as much */
+    pthread_mutex_lock(&shard->lock);
+    bytes = shard->index.keydirs[0].excess_bytes + shard->index.keydirs[1].excess_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return bytes > 0;
+}
+
+int spill_flush_excess(struct shard *shard)
+{
+    int status = CASK_OK;
+    int merged = CASK_OK;
+
+    while (status == CASK_OK && shard->env->spills && has_excess(shard)) {
+        status = flush(shard, false);
+        if (status == CASK_OK)
+            merged = spill_merge_runs(shard, false);
+    }
     if (status != CASK_OK || merged != CASK_OK)
         tell(shard, status_first(status, merged));
     return status;

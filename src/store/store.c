@@ -64,13 +64,15 @@ static struct cask_db *allocate(const char *path, const struct cask_options *opt
     return db;
 }
 
-/* The keydir of one shard may take the whole budget, unless that is more address space than the
- * system has to give. */
-static size_t keydir_reserve_for(uint64_t index_memory, uint32_t shard_count)
+/* The keydir of one shard may take the whole budget, and beside it, for a while, the entries of
+ * what a merge has copied: with the index on disk that may be a segment full of records, which are
+ * no smaller than entries are. Unless that is more address space than the system has to give. */
+static size_t keydir_reserve_for(uint64_t index_memory, const struct superblock *superblock)
 {
-    uint64_t limit = ((uint64_t)32 << 40) / shard_count;
+    uint64_t limit = ((uint64_t)32 << 40) / superblock->shard_count;
+    uint64_t largest = (uint64_t)RECORD_ALIGNMENT << superblock->offset_bits;
 
-    return (size_t)align_up(min_u64(index_memory, limit), 4096);
+    return (size_t)align_up(min_u64(index_memory + largest, limit), 4096);
 }
 
 static void configure(struct cask_db *db, const struct cask_options *options,
@@ -89,7 +91,7 @@ static void configure(struct cask_db *db, const struct cask_options *options,
     if (env->spills)
         env->budget.reserve_bytes = max_u64(options->index_memory / RESERVE_PART,
                                             min_u64(options->index_memory / 2, RESERVE_MIN));
-    env->keydir_reserve_bytes = keydir_reserve_for(options->index_memory, env->shard_count);
+    env->keydir_reserve_bytes = keydir_reserve_for(options->index_memory, superblock);
     env->read_only = options->read_only != 0;
     io_boot_id(env->boot_id);
     db->sync_mode = options->sync_mode;
