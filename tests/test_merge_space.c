@@ -4,8 +4,9 @@
 #include "support_spill.h"
 #include "unit_merge.h"
 
-#define KEYS 20000u
+#define KEYS 200000u
 #define VALUE_BYTES 500u
+#define SMALL_BYTES 20u /* of values beside which the index is a large part of the disk */
 #define SPILL_EACH 200u
 
 static const struct mode {
@@ -21,6 +22,8 @@ static const struct mode {
     {CASK_WRITE_SYSCALL, CASK_READ_PREAD, CASK_SWITCH_ON, true},
 };
 
+static size_t value_bytes;
+
 static struct cask_slice key_text(uint32_t key, char text[24])
 {
     snprintf(text, 24, "key-%06u", (unsigned)key);
@@ -29,8 +32,8 @@ static struct cask_slice key_text(uint32_t key, char text[24])
 
 static struct cask_slice value_of(uint32_t key, uint32_t version, uint8_t buffer[VALUE_BYTES])
 {
-    model_value_bytes(key, version, buffer, VALUE_BYTES);
-    return slice_bytes(buffer, VALUE_BYTES);
+    model_value_bytes(key, version, buffer, value_bytes);
+    return slice_bytes(buffer, value_bytes);
 }
 
 static uint32_t versions[KEYS]; /* 0: absent */
@@ -48,9 +51,9 @@ static int put_key(struct cask_db *db, uint32_t key)
     return status;
 }
 
-static void check_keys(struct cask_db *db)
+static void check_keys(struct cask_db *db, uint32_t end)
 {
-    for (uint32_t key = 0; key < KEYS; key++) {
+    for (uint32_t key = 0; key < end; key++) {
         uint8_t value[VALUE_BYTES];
         char text[24];
         size_t size = 0;
@@ -124,6 +127,21 @@ static void empty(struct cask_db *db, uint32_t end)
     CHECK(left == 0, "%u of %u keys cannot be deleted", (unsigned)left, (unsigned)end);
 }
 
+/* All is as it should be, now and after another open. */
+static void finish(const char *at, struct store *store, uint32_t end)
+{
+    CHECK_OK(cask_verify(store->db, NULL, NULL));
+    CHECK_OK(cask_close(store->db));
+    CHECK_OK(cask_open(path_in(at, "store"), &store->options, &store->db));
+    check_keys(store->db, end);
+    CHECK_OK(cask_verify(store->db, NULL, NULL));
+    CHECK_OK(cask_close(store->db));
+    check_no_strays(path_in(at, "store"));
+    tree_remove(path_in(at, "store"));
+    pthread_mutex_destroy(&store->lines.lock);
+    free(store);
+}
+
 static void recover_a_full_disk(const char *at, const struct mode *mode)
 {
     struct store *store = store_make(2);
@@ -135,6 +153,7 @@ static void recover_a_full_disk(const char *at, const struct mode *mode)
     store->options.read_mode = mode->read_mode;
     store->options.merge = mode->merge;
     store->options.segment_bytes = 256 << 10;
+    value_bytes = VALUE_BYTES;
     memset(versions, 0, sizeof versions);
     CHECK_OK(cask_open(path_in(at, "store"), &store->options, &store->db));
     for (unsigned round = 0; round < 3; round++) {
@@ -144,18 +163,41 @@ static void recover_a_full_disk(const char *at, const struct mode *mode)
         CHECK(end - before > 500, "only %u keys fitted in round %u", (unsigned)(end - before),
               round);
         empty(store->db, end);
-        check_keys(store->db);
+        check_keys(store->db, end);
     }
-    CHECK_OK(cask_verify(store->db, NULL, NULL));
-    CHECK_OK(cask_close(store->db));
+    finish(at, store, end);
+}
+
+/* The index's memory is used up when the disk is full: a tombstone has no entry then, a run that
+ * would make room for one no blocks, and what a merge copies costs the index more than a few
+ * deleted records were. */
+static void test_a_disk_full_of_small_records_is_recovered_too(void **state)
+{
+    char *at = scratch_make(SCRATCH_DISK);
+    struct store *store = store_make(1);
+    uint32_t end;
+
+    (void)state;
+    scratch_remove(store->path);
+    store->path = NULL;
+    if (!private_mounts() || !mount_memory(at, "size=12m")) {
+        free(store);
+        scratch_remove(at);
+        skip();
+    }
+    store->options.segment_bytes = 1 << 20;
+    store->options.index_memory = 1 << 20;
+    value_bytes = SMALL_BYTES;
+    memset(versions, 0, sizeof versions);
     CHECK_OK(cask_open(path_in(at, "store"), &store->options, &store->db));
-    check_keys(store->db);
-    CHECK_OK(cask_verify(store->db, NULL, NULL));
-    CHECK_OK(cask_close(store->db));
-    check_no_strays(path_in(at, "store"));
-    tree_remove(path_in(at, "store"));
-    pthread_mutex_destroy(&store->lines.lock);
-    free(store);
+    end = fill(store->db, 0, false);
+    CHECK(stats_of(store).index_spilled_keys > 0, "all of the index is in memory");
+    check_keys(store->db, end);
+    empty(store->db, end);
+    check_keys(store->db, end);
+    finish(at, store, end);
+    unmount(at);
+    scratch_remove(at);
 }
 
 static void test_a_full_disk_is_recovered_by_deleting_and_merging(void **state)
@@ -177,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_and_merging),
+        cmocka_unit_test(test_a_disk_full_of_small_records_is_recovered_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,6 +52,11 @@ void index_hide_flushed(struct index *index)
 
 struct run_list *index_set_runs(struct index *index, struct run_list *runs)
 {
+    uint64_t entries = 0;
+
+    for (uint32_t i = 0; runs && i < runs->count; i++)
+        entries += runs->runs[i]->count;
+    atomic_store_explicit(&index->run_entries, entries, memory_order_relaxed);
     return atomic_exchange_explicit(&index->runs, runs, memory_order_acq_rel);
 }
 

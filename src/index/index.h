@@ -49,6 +49,7 @@ struct index {
     _Atomic(struct keydir *) keydir;   /* that takes the entries */
     _Atomic(struct keydir *) flushing; /* the other one, while it is being moved */
     _Atomic(struct run_list *) runs;   /* NULL: none */
+    _Atomic uint64_t run_entries;      /* of all of them */
     bool doubles;        /* some key may have several entries in the keydir, or one that leads to a
                      tombstone: one could not be read */
     bool resettles;      /* a drain has failed: some of what is staged has its place already */

@@ -255,6 +255,15 @@ static int merge_sealed(struct shard *shard, const struct merge_pace *pace)
     return status == CASK_OK ? before : status;
 }
 
+/* Merging the tiers of the index has room in the reserve, and frees some. */
+static void find_dead(struct shard *shard, const struct merge_pace *pace)
+{
+    if (spill_flush_in_need(shard) != CASK_OK && pace->weighs)
+        merge_weigh(shard, pace);
+    else
+        merge_forget_weights(shard);
+}
+
 /* What is not sealed for want of room is left out for now. */
 static int merge_what_fits(struct shard *shard, const struct merge_pace *pace, bool *has_room)
 {
@@ -267,8 +276,7 @@ static int merge_what_fits(struct shard *shard, const struct merge_pace *pace, b
         sealed = shard_make_headroom(shard);
     if (sealed != CASK_OK && sealed != CASK_ENOSPC)
         return sealed;
-    if (pace->weighs)
-        merge_weigh(shard, pace);
+    find_dead(shard, pace);
     status = merge_one_by_one(shard, pace, false, has_room);
     if (!*has_room && (status == CASK_OK || status == CASK_ENOSPC))
         status = status_first(status, merge_one_by_one(shard, pace, true, has_room));
@@ -282,10 +290,12 @@ int merge_in_need(struct shard *shard, const struct merge_pace *pace, bool *ret_
 
     *ret_has_room = false;
     reserve_use(&shard->env->reserve);
+    shard->uses_reserve = true;
     do {
         before = merge_bytes_in_segments(shard);
         status = merge_what_fits(shard, pace, ret_has_room);
     } while (status == CASK_ENOSPC && merge_bytes_in_segments(shard) < before);
+    shard->uses_reserve = false;
     reserve_leave(&shard->env->reserve);
     return status;
 }
@@ -316,11 +326,18 @@ static int merge_with_little_room(struct shard *shard, const struct merge_pace *
     return status == CASK_ENOSPC && !has_room ? CASK_OK : status;
 }
 
+/* Where the index finds no room on the disk, there may be no memory for the entries of what is to
+ * be deleted. */
+static bool is_in_need(const struct shard *shard, const struct merge_pace *pace)
+{
+    return reserve_is_short(&shard->env->reserve) || pace->weighs;
+}
+
 static int merge_with_the_room_there_is(struct shard *shard, const struct merge_pace *pace)
 {
     int status = merge_as_usual(shard, pace);
 
-    if (status == CASK_ENOSPC || (status == CASK_OK && reserve_is_short(&shard->env->reserve)))
+    if (status == CASK_ENOSPC || (status == CASK_OK && is_in_need(shard, pace)))
         status = merge_with_little_room(shard, pace);
     return status;
 }

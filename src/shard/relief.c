@@ -13,6 +13,7 @@
 #define WORTH_PART 4u      /* of the largest keydir: smaller ones are not moved in its place */
 #define TINY_PART 8u       /* of a shard's even share of the budget: not worth a run */
 #define BYTES_AN_ENTRY 12u /* in a keydir, about */
+#define EXCESS_PART 4u     /* of the budget's reserve: less is left to the next flush */
 #define LOOKS_MAX 50u
 #define LOOK_AGAIN_NS 1000000
 
@@ -192,4 +193,43 @@ int spill_relieve(struct shard_env *env)
         return status;
     wait_for_buffers(env);
     return CASK_OK; /* perhaps: the caller tries again, a number of times */
+}
+
+static bool has_excess(struct shard *shard)
+{
+    struct budget *budget = &shard->env->budget;
+    uint64_t bytes;
+
+    if (budget_excess(budget) < budget->reserve_bytes / EXCESS_PART)
+        return false; /* a run of next to nothing takes as much */
+    pthread_mutex_lock(&shard->lock);
+    bytes = shard->index.keydirs[0].excess_bytes + shard->index.keydirs[1].excess_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    return bytes > 0;
+}
+
+int spill_flush_excess(struct shard *shard)
+{
+    int status = CASK_OK;
+
+    while (status == CASK_OK && shard->env->spills && has_excess(shard)) {
+        status = spill_flush_held(shard);
+        if (status == CASK_OK) {
+            int merged = spill_merge_runs(shard, shard->uses_reserve);
+
+            (void)merged; /* another time */
+        }
+    }
+    return status;
+}
+
+int spill_flush_in_need(struct shard *shard)
+{
+    int status = CASK_OK;
+
+    if (!index_has_lower(&shard->index))
+        return CASK_OK;
+    while (status == CASK_OK) /* what is left of one that failed comes first */
+        status = spill_flush_held(shard);
+    return status == CASK_NOTFOUND ? spill_merge_runs(shard, true) : status;
 }

@@ -12,7 +12,9 @@
 #define RESERVE_PART 64u                   /* of the store, to begin with */
 #define RESERVE_STEP 4096u
 #define SCARCE_BYTES ((uint64_t)64 << 20) /* and two segments: with less free, it is a whole copy */
-#define LISTED_TWICE 256u                 /* bytes of a segment in two manifests, and more */
+#define RUN_ENTRY_COST 15u                /* bytes of a run, with its share of fence and filter */
+#define RUN_LEAST_BYTES ((uint64_t)512 << 10) /* of two runs in the making, allocated ahead */
+#define LISTED_TWICE 256u                     /* bytes of a segment in two manifests, and more */
 
 /* ---- the manifest ---------------------------------------------------------------------------- */
 
@@ -237,12 +239,35 @@ static uint64_t usual_copy(const struct shard *shard)
     return min_u64(copy, segment);
 }
 
-/* Room for a next segment with its headroom, the manifests, and the copy of a segment. */
+static uint64_t most_records(const struct shard *shard)
+{
+    const struct segment *segment = segments_at_or_after(&shard->segments, 0);
+    uint64_t most = 0;
+
+    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        most = max_u64(most, segment->counts.records);
+    return most;
+}
+
+/* What an index on disk may have to write before anything is freed: a run of the keydir with the
+ * entries of a copy, and one of all there is. */
+static uint64_t runs_to_write(const struct shard *shard)
+{
+    uint64_t entries = atomic_load_explicit(&shard->index.run_entries, memory_order_relaxed);
+
+    if (entries == 0)
+        return 0;
+    entries += 2 * keydir_count(index_keydir(&shard->index)) + most_records(shard);
+    return entries * RUN_ENTRY_COST + RUN_LEAST_BYTES;
+}
+
+/* Room for a next segment with its headroom, the manifests, the copy of a segment, and runs. */
 uint64_t shard_wanted_reserve(const struct shard *shard, uint64_t size)
 {
     uint64_t segment = shard->config.segment_bytes;
-    bool scarce = io_free_bytes(shard->env->root) < 2 * segment + SCARCE_BYTES;
-    uint64_t copy = scarce ? largest_copy(shard, size) : usual_copy(shard);
+    uint64_t runs = runs_to_write(shard);
+    bool scarce = io_free_bytes(shard->env->root) < 2 * (segment + runs) + SCARCE_BYTES;
+    uint64_t copy = scarce ? largest_copy(shard, size) + runs : usual_copy(shard);
     uint64_t listed = LISTED_TWICE;
 
     if (copy == 0)
@@ -251,6 +276,26 @@ uint64_t shard_wanted_reserve(const struct shard *shard, uint64_t size)
         listed *= 2;
     return align_up(RESERVE_BASE + min_u64(SEGMENT_HEADROOM_MAX, segment / 16) + listed + copy,
                     RESERVE_STEP);
+}
+
+int shard_enter_reserve(struct shard *shard)
+{
+    uint64_t wanted;
+    int status;
+
+    if (shard->uses_reserve)
+        return CASK_OK;
+    pthread_mutex_lock(&shard->lock);
+    wanted = shard_wanted_reserve(shard, 0);
+    pthread_mutex_unlock(&shard->lock);
+    status = reserve_enter(&shard->env->reserve, wanted);
+    return status == CASK_EBUSY ? CASK_ENOSPC : status;
+}
+
+void shard_exit_reserve(struct shard *shard)
+{
+    if (!shard->uses_reserve)
+        reserve_exit(&shard->env->reserve);
 }
 
 /* Its blocks come out of the reserve where a merge in need asks for it; no more than it must have

@@ -131,6 +131,7 @@ struct shard {
     uint64_t rotate_above;   /* length at which the active segment is left before it is full */
     uint64_t stall_above;    /* dead bytes above which to wait for a merge before moving on */
     _Atomic bool merging;    /* one is under way in the background, or waits for its place */
+    bool uses_reserve;       /* its runs do not ask: a merge in need makes them, or an open */
     struct segment *retired; /* unlinked, but pinned by views: newest first */
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
@@ -226,6 +227,11 @@ CHECKED int shard_make_room(struct shard *shard, uint64_t size, enum record_type
  * active segment, or a next one. Under the lock. */
 uint64_t shard_wanted_reserve(const struct shard *shard, uint64_t size);
 
+/* reserve_enter() for a run of the index, unless the merge that uses the reserve makes it, or an
+ * open. Under the merge_lock. CASK_ENOSPC. */
+CHECKED int shard_enter_reserve(struct shard *shard);
+void shard_exit_reserve(struct shard *shard);
+
 /* Where the file system cannot preallocate: writes by system calls from now on, if they will do. */
 bool shard_write_otherwise(struct shard *shard);
 
@@ -311,6 +317,10 @@ void spill_bound_loading(struct shard *shard, bool loading);
 /* Moves the keydir of a shard to disk where entries that could not be refused have made it much
  * larger than the budget allows. Under the merge_lock. */
 CHECKED int spill_flush_excess(struct shard *shard);
+
+/* For a merge that uses the reserve: moves the keydir of a shard to disk, if the index is there
+ * already, and merges all its runs, so that it is known what lives. Under the merge_lock. */
+CHECKED int spill_flush_in_need(struct shard *shard);
 
 /* Merges runs where there are many. Takes the merge_lock. */
 CHECKED int spill_tidy(struct shard *shard);

@@ -18,7 +18,6 @@
 #define SMALL_FLUSH 8192u /* entries: what fills the budget are the runs then */
 #define RUNS_LEFT_MAX 16u
 #define LOADED_RUNS_MAX 16u
-#define EXCESS_PART 4u      /* of the budget's reserve: less is left to the next flush */
 #define OPENED_RUNS_PART 4u /* of what keydirs may take, beyond which no run that is opened goes */
 #define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
 #define LOADED_RUN_BYTES 8192u
@@ -225,14 +224,19 @@ int spill_begin_run(struct shard *shard, uint64_t count, uint64_t replaced_bytes
     if (snprintf(path, sizeof path, "%s/%s/" SPILL_DIR, shard->env->real_path, name) >=
         (int)sizeof path)
         return CASK_EINVAL;
+    status = shard_enter_reserve(shard);
+    if (status != CASK_OK)
+        return status;
     for (;; bits -= 2) {
         struct run_build_options options = {count, bits};
 
         status = run_build_begin(shard->index_dir, path, &config, id, options, &shard->env->budget,
                                  ret_build);
         if (status != CASK_ENOMEM || bits == 0)
-            return status;
+            break;
     }
+    shard_exit_reserve(shard);
+    return status;
 }
 
 /* By insertion: a keydir is in the order of tags but for what its buckets had no room for. */
@@ -631,38 +635,22 @@ int spill_flush_for_writer(struct shard *shard)
     return status;
 }
 
-static bool has_excess(struct shard *shard)
+int spill_flush_held(struct shard *shard)
 {
-    struct budget *budget = &shard->env->budget;
-    uint64_t bytes;
+    int status = flush(shard, false);
 
-    if (budget_excess(budget) < budget->reserve_bytes / EXCESS_PART)
-        return false; /* a run of next to nothing takes as much */
-    pthread_mutex_lock(&shard->lock);
-    bytes = shard->index.keydirs[0].excess_bytes + shard->index.keydirs[1].excess_bytes;
-    pthread_mutex_unlock(&shard->lock);
-    return bytes > 0;
-}
-
-int spill_flush_excess(struct shard *shard)
-{
-    int status = CASK_OK;
-    int merged = CASK_OK;
-
-    while (status == CASK_OK && shard->env->spills && has_excess(shard)) {
-        status = flush(shard, false);
-        if (status == CASK_OK)
-            merged = spill_merge_runs(shard, false);
-    }
-    if (status != CASK_OK || merged != CASK_OK)
-        tell(shard, status_first(status, merged));
+    if (status != CASK_OK && status != CASK_NOTFOUND)
+        tell(shard, status);
     return status;
 }
 
 int spill_while_loading(struct shard *shard)
 {
-    int status = shard->env->spills ? flush_loading(shard) : CASK_ENOMEM;
+    int status;
 
+    shard->uses_reserve = true;
+    status = shard->env->spills ? flush_loading(shard) : CASK_ENOMEM;
+    shard->uses_reserve = false;
     shard->has_unlisted_runs |= status == CASK_OK;
     return status == CASK_NOTFOUND ? CASK_ENOMEM : status;
 }
@@ -683,7 +671,9 @@ int spill_settle(struct shard *shard)
     int status;
 
     pthread_mutex_lock(&shard->merge_lock);
+    shard->uses_reserve = true;
     status = index_has_lower(&shard->index) ? flush(shard, false) : CASK_NOTFOUND;
+    shard->uses_reserve = false;
     if (status == CASK_NOTFOUND) {
         pthread_mutex_lock(&shard->manifest_lock);
         if (index_has_lower(&shard->index)) {

@@ -23,6 +23,9 @@ void spill_remove_run(struct shard *shard, uint64_t id);
  * worker, unless they are what fills the budget, or nobody has merged them for long. */
 CHECKED int spill_flush_for_writer(struct shard *shard);
 
+/* A flush and nothing else. Under the merge_lock. CASK_NOTFOUND: there is nothing to move. */
+CHECKED int spill_flush_held(struct shard *shard);
+
 /* Orders entries of a keydir, nearly ordered as they come, by tag; those of one tag stay as they
  * are. */
 void spill_sort(struct keydir_entry *entries, size_t count);
