@@ -239,13 +239,15 @@ static uint64_t usual_copy(const struct shard *shard)
     return min_u64(copy, segment);
 }
 
+/* But for what a merge is filling, whose figures are its own until it is listed. */
 static uint64_t most_records(const struct shard *shard)
 {
     const struct segment *segment = segments_at_or_after(&shard->segments, 0);
     uint64_t most = 0;
 
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
-        most = max_u64(most, segment->counts.records);
+        if (!segment->unlisted)
+            most = max_u64(most, segment->counts.records);
     return most;
 }
 
