@@ -15,6 +15,7 @@ struct compaction {
     uint64_t total;
     int stopped;             /* why: the first reason counts; CASK_OK while it goes on */
     _Atomic int passed;      /* the first failure that does not keep other shards back */
+    _Atomic bool scarce;     /* some shard was left while there was too little room */
     bool weighs[SHARDS_MAX]; /* by shard: its figures do not tell all that is dead */
 };
 
@@ -85,6 +86,8 @@ static int compact_shard(void *context, uint32_t number)
     if (is_stopped(compaction, &done))
         return CASK_OK; /* whoever stopped it has told why */
     status = merge_all(shard, &merge_pace);
+    if (status == CASK_ENOSPC || reserve_is_short(&shard->env->reserve))
+        atomic_store(&compaction->scarce, true);
     if (status == CASK_ECORRUPT || status == CASK_ENOSPC) {
         int none = CASK_OK;
 
@@ -94,6 +97,34 @@ static int compact_shard(void *context, uint32_t number)
     if (status == CASK_OK)
         status = pace(&part, part.total);
     stop(compaction, status);
+    return status;
+}
+
+static uint64_t bytes_to_merge(struct cask_db *db)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < db->env.shard_count; i++)
+        sum += merge_all_bytes(&db->shards[i]);
+    return sum;
+}
+
+/* Shards that were merged at the same time took the little room there was from each other, and what
+ * one has freed by now another may need: so they have another turn each, one after the other, as
+ * long as that leaves less to do. */
+static int compact_in_turn(struct compaction *compaction)
+{
+    uint64_t left = bytes_to_merge(compaction->db);
+    uint64_t before = left + 1;
+    int status = CASK_OK;
+
+    while (status == CASK_OK && left > 0 && left < before) {
+        before = left;
+        atomic_store(&compaction->passed, CASK_OK); /* what stays is met again */
+        for (uint32_t i = 0; status == CASK_OK && i < compaction->db->env.shard_count; i++)
+            status = compact_shard(compaction, i);
+        left = bytes_to_merge(compaction->db);
+    }
     return status;
 }
 
@@ -135,9 +166,10 @@ int compact_store(struct cask_db *db, cask_progress_fn progress, void *context)
         return CASK_ENOMEM;
     status = crew_do(db->env.shard_count, find_dead, &compaction);
     (void)status; /* of merging itself, if it lasts */
-    for (uint32_t i = 0; i < db->env.shard_count; i++)
-        compaction.total += merge_all_bytes(&db->shards[i]);
+    compaction.total = bytes_to_merge(db);
     status = crew_do_waiting(db->env.shard_count, compact_shard, &compaction);
+    if (status == CASK_OK && atomic_load(&compaction.scarce))
+        status = compact_in_turn(&compaction);
     if (compaction.stopped != CASK_OK)
         status = compaction.stopped;
     if (status == CASK_OK && progress && progress(context, compaction.total, compaction.total) != 0)
