@@ -301,6 +301,15 @@ static inline int append_op(struct shard *shard, const struct shard_op *op, uint
     return append(shard, &record, ret_offset);
 }
 
+/* A put that is in the log: into the index, and on with what comes next. */
+static inline void stage_put(struct shard *shard, const struct shard_op *op, uint64_t offset,
+                             uint64_t *ret_position)
+{
+    index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
+    *ret_position = shard->position;
+    look_ahead(shard);
+}
+
 int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_position)
 {
     uint64_t offset = 0;
@@ -310,11 +319,8 @@ int shard_put(struct shard *shard, const struct shard_op *op, uint64_t *ret_posi
     status = make_ready(shard, op);
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
-    if (status == CASK_OK) {
-        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
-        *ret_position = shard->position;
-        look_ahead(shard);
-    }
+    if (status == CASK_OK)
+        stage_put(shard, op, offset, ret_position);
     pthread_mutex_unlock(&shard->lock);
     return status;
 }
@@ -502,10 +508,8 @@ static int put_if_once(struct shard *shard, const struct shard_op *op, uint64_t 
     if (status == CASK_OK)
         status = append_op(shard, op, &offset);
     if (status == CASK_OK) {
-        index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
-        *ret_position = shard->position;
+        stage_put(shard, op, offset, ret_position);
         *ret_sequence = shard->next_sequence - 1;
-        look_ahead(shard);
     }
     pthread_mutex_unlock(&shard->lock);
     return status;
