@@ -27,9 +27,15 @@ static void act_during_sync(void)
 static const uint8_t *broken_map;
 static size_t broken_map_bytes;
 
+/* Of the last of them. */
+static const uint8_t *synced_from;
+static const uint8_t *synced_end;
+
 int msync(void *address, size_t size, int flags)
 {
     act_during_sync();
+    synced_from = address;
+    synced_end = synced_from + size;
     if (broken_map && (const uint8_t *)address >= broken_map &&
         (const uint8_t *)address < broken_map + broken_map_bytes) {
         errno = EIO;
@@ -60,6 +66,35 @@ static void test_a_position_is_durable_after_the_call(void **state)
         assert_int_equal(shard->counts.syncs, 1);
         rig_stop(rig);
     }
+}
+
+/* What was made durable before is left out, in whole pages; nothing behind the last record is
+ * taken along but the rest of its page. */
+static void test_syncs_of_the_active_segment_join_up(void **state)
+{
+    struct rig *rig = rig_start(1, unit_modes[0]);
+    struct shard *shard = &rig->shards[0];
+    uint64_t durable = 0;
+    char value[1001];
+
+    (void)state;
+    memset(value, 'x', 1000);
+    value[1000] = '\0';
+    for (unsigned round = 0; round < 12; round++) {
+        const struct segment *active;
+
+        for (unsigned i = 0; i < 20 + round; i++)
+            assert_ok(rig_put(rig, "key", value));
+        active = shard->active;
+        assert_int_equal(active->id, 1);
+        assert_ok(shard_make_durable(shard, rig->position));
+        assert_true(synced_from <= active->map + durable);
+        assert_true(synced_from + IO_PAGE_BYTES_MAX > active->map + durable);
+        assert_ptr_equal(synced_end, active->map + segment_tail(active));
+        durable = segment_tail(active);
+    }
+    assert_true(durable > 4 * IO_PAGE_BYTES_MAX);
+    rig_stop(rig);
 }
 
 static void test_nothing_written_needs_no_sync(void **state)
@@ -401,6 +436,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_position_is_durable_after_the_call),
+        cmocka_unit_test(test_syncs_of_the_active_segment_join_up),
         cmocka_unit_test(test_nothing_written_needs_no_sync),
         cmocka_unit_test(test_a_sync_does_not_answer_for_what_came_after_it_began),
         cmocka_unit_test(test_rotated_segments_are_synced_too),
