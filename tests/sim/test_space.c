@@ -101,6 +101,8 @@ static int put(struct cask_db *db, unsigned key)
  * that, and needs no room. */
 static void refuse_conditional_puts(struct cask_db *db)
 {
+    unsigned refused = 0;
+
     for (unsigned key = 0; key < KEYS; key++) {
         struct cask_view view = {.sequence = 0};
         char key_bytes[16];
@@ -123,12 +125,14 @@ static void refuse_conditional_puts(struct cask_db *db)
             continue;
         }
         assert_int_equal(status, CASK_ENOSPC);
+        refused++;
         assert_int_equal(put_sequence, 0);
         status = cask_view(db, slice, &view);
         assert_int_equal(view.sequence, sequence);
         cask_view_release(&view);
         assert_int_equal(status, sequence ? CASK_OK : CASK_NOTFOUND);
     }
+    assert_true(refused > 0);
 }
 
 static int remove_key(struct cask_db *db, unsigned key)
