@@ -49,6 +49,16 @@ static bool becomes(struct store *store, bool silent)
     return false;
 }
 
+/* One shard, of which a merge takes many at a time. */
+static struct store *small_segments(void)
+{
+    struct store *store = store_make(1);
+
+    store->options.segment_bytes = 64 << 10;
+    store_up(store);
+    return store;
+}
+
 static void test_nobody_asks_for_what_waits_for_its_hour(void **state)
 {
     struct store *store = store_make(1);
@@ -125,13 +135,10 @@ static void test_nobody_asks_at_every_turn_while_another_has_the_shard(void **st
 /* Nobody writes any more once the other has gone. */
 static void test_a_shard_that_another_had_is_looked_at_again(void **state)
 {
-    struct store *store = store_make(1);
-    struct shard *shard;
+    struct store *store = small_segments();
+    struct shard *shard = &store->db->shards[0];
 
     (void)state;
-    store->options.segment_bytes = 64 << 10;
-    store_up(store);
-    shard = &store->db->shards[0];
     pthread_mutex_lock(&shard->merge_lock);
     overwrite(store);
     worker_stop(&store->db->workers[0]); /* what it would do is done here */
@@ -191,13 +198,10 @@ static void test_runs_are_not_merged_amid_a_merge_of_segments(void **state)
 /* As where there is no memory for it: the shard, which was called, asks again. */
 static void test_a_look_that_fails_is_not_the_last(void **state)
 {
-    struct store *store = store_make(1);
-    struct shard *shard;
+    struct store *store = small_segments();
+    struct shard *shard = &store->db->shards[0];
 
     (void)state;
-    store->options.segment_bytes = 64 << 10;
-    store_up(store);
-    shard = &store->db->shards[0];
     pthread_mutex_lock(&shard->lock);
     shard->merge_above = UINT64_MAX;
     pthread_mutex_unlock(&shard->lock);
