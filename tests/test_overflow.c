@@ -13,6 +13,7 @@
 #define LEFT ((uint64_t)256 << 10) /* of it, where little is left */
 #define MANY_RUNS 41u
 #define MANY_KEYS 200000u
+#define SPILLED_KEYS 50000u
 
 static struct store *begin_with(uint32_t shard_count, size_t mode, uint64_t segment_bytes)
 {
@@ -338,6 +339,58 @@ static void test_a_merge_of_more_entries_than_there_is_memory_for_succeeds(void 
     store_end(store);
 }
 
+/* ---- a merge and the budget ---- */
+
+struct watch {
+    struct budget *budget;
+    uint64_t most;
+    _Atomic bool ends;
+};
+
+static void *watch_excess(void *argument)
+{
+    struct watch *watch = argument;
+
+    while (!atomic_load(&watch->ends))
+        watch->most = max_u64(watch->most, budget_excess(watch->budget));
+    return NULL;
+}
+
+/* So that next to nothing is left, and nobody is asked to move a keydir to disk yet. */
+static void fill_keydirs(struct store *store)
+{
+    struct budget *budget = &store->db->env.budget;
+    uint64_t enough = (budget->limit_bytes - budget->reserve_bytes) / 100 * 70;
+
+    for (unsigned key = 0; budget_used(budget) < enough; key += 3)
+        put_version(store, key % SPILLED_KEYS, 2);
+}
+
+/* What the entries of its copies need is taken before they are there, while keydirs can still be
+ * moved to disk. */
+static void test_a_merge_has_what_its_entries_need_beforehand(void **state)
+{
+    struct store *store = begin_with(2, 0, 256 << 10);
+    struct watch watch = {.budget = &store->db->env.budget};
+    pthread_t watcher;
+
+    (void)state;
+    for (unsigned key = 0; key < SPILLED_KEYS; key++)
+        put_version(store, key, 1);
+    for (unsigned key = 0; key < SPILLED_KEYS; key += 4)
+        put_version(store, key, 1);
+    assert_ok(spill_all(store->db));
+    fill_keydirs(store);
+    assert_int_equal(pthread_create(&watcher, NULL, watch_excess, &watch), 0);
+    assert_ok(cask_merge(store->db, NULL, NULL));
+    atomic_store(&watch.ends, true);
+    assert_int_equal(pthread_join(watcher, NULL), 0);
+    assert_int_equal(watch.most, 0);
+    assert_true(stats_of(store).index_ram_bytes <= LEAST_MEMORY);
+    assert_ok(cask_verify(store->db, NULL, NULL));
+    store_end(store);
+}
+
 /* One more run, with so little memory that it is made, but not merged with others. Merging takes a
  * page more for each of them than a flush does. */
 static void flush_without_merging(struct store *store)
@@ -535,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_a_run_is_made_anew_and_the_log_says_how_far_it_is),
         cmocka_unit_test(test_a_merge_beside_many_runs_needs_no_more_than_the_least_budget),
         cmocka_unit_test(test_a_merge_of_more_entries_than_there_is_memory_for_succeeds),
+        cmocka_unit_test(test_a_merge_has_what_its_entries_need_beforehand),
         cmocka_unit_test(test_very_many_runs_become_one_with_what_is_kept_for_it),
         cmocka_unit_test(test_the_least_budget_holds_for_many_keys),
         cmocka_unit_test(test_an_open_with_less_memory_spills_while_loading),

@@ -126,13 +126,38 @@ static int make_writable(struct keydir *keydir, uint64_t bytes)
     return status;
 }
 
+static bool take_beside_reserve(const struct keydir *keydir, uint64_t bytes)
+{
+    struct budget *budget = keydir->budget;
+
+    return budget_take_below(budget, bytes, budget->limit_bytes - budget->reserve_bytes);
+}
+
+bool keydir_set_aside(struct keydir *keydir, uint64_t bytes)
+{
+    if (!take_beside_reserve(keydir, bytes))
+        return false;
+    keydir->aside_bytes += bytes;
+    return true;
+}
+
+void keydir_end_aside(struct keydir *keydir)
+{
+    budget_give(keydir->budget, keydir->aside_bytes);
+    keydir->aside_bytes = 0;
+}
+
 /* Whether there is room in the budget; what cannot be refused goes beyond it otherwise. */
 static bool take(struct keydir *keydir, uint64_t bytes, bool overdraws, uint64_t *ret_excess)
 {
     struct budget *budget = keydir->budget;
 
     *ret_excess = 0;
-    if (budget_take_below(budget, bytes, budget->limit_bytes - budget->reserve_bytes))
+    if (keydir->overdraws && keydir->aside_bytes >= bytes) {
+        keydir->aside_bytes -= bytes;
+        return true;
+    }
+    if (take_beside_reserve(keydir, bytes))
         return true;
     if (keydir->overdraws) {
         budget_exceed(budget, bytes);

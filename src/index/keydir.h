@@ -44,6 +44,7 @@ struct keydir {
     uint64_t least_bytes;    /* see keydir_set_bounds() */
     uint64_t most_bytes;
     uint64_t excess_bytes; /* of those committed, beyond the budget's limit */
+    uint64_t aside_bytes;  /* see keydir_set_aside() */
     bool overdraws; /* takes memory whether the budget has it or not: for what cannot be refused */
     bool grows;     /* since keydir_has_begun_growing() */
     _Atomic uint64_t fresh_bytes; /* where the memory of the growth under way begins */
@@ -66,6 +67,12 @@ void keydir_set_phase(struct keydir *keydir, uint32_t number, uint32_t of);
 /* Up to least_bytes it takes whether the budget has it or not, and above most_bytes nothing (0: no
  * such bound). */
 void keydir_set_bounds(struct keydir *keydir, uint64_t least_bytes, uint64_t most_bytes);
+
+/* Takes so much out of the budget, for what will overdraw it. False if it is not there. */
+CHECKED bool keydir_set_aside(struct keydir *keydir, uint64_t bytes);
+
+/* Gives back what is left of that. */
+void keydir_end_aside(struct keydir *keydir);
 
 /* Makes it as it was when it was new, memory and budget given back. No reader may be in it. */
 void keydir_empty(struct keydir *keydir);

@@ -233,10 +233,8 @@ static int copy_survivors(struct merge *merge)
 /* By the index where that will do. */
 static int copy(struct merge *merge)
 {
-    int status = merge_expect_survivors(merge);
+    int status;
 
-    if (status != CASK_OK)
-        return status;
     merge->by_index = merge_can_gather(merge);
     status = copy_survivors(merge);
     if (status != CASK_NOTFOUND || !merge->by_index)
@@ -251,15 +249,19 @@ static int copy(struct merge *merge)
 }
 
 /* From the installation on there is no way back: what may fail comes before it. With the index on
- * disk the entries of the copies are new ones in memory, which takes what it must: so there is
- * nothing of an earlier merge. */
+ * disk the entries of the copies are new ones in memory, which takes what it must: so that is had
+ * first, and there is nothing of an earlier merge. */
 static int run(struct merge *merge)
 {
     struct shard *shard = merge->shard;
     int status = spill_flush_excess(shard);
 
     if (status == CASK_OK)
+        status = merge_expect_survivors(merge);
+    if (status == CASK_OK) {
+        spill_set_aside(shard, merge->survivors_expected);
         status = drain(shard);
+    }
     if (status == CASK_OK)
         status = copy(merge);
     if (status == CASK_OK)
@@ -323,6 +325,7 @@ int merge_segments(struct shard *shard, struct segment **inputs, size_t input_co
         status = move_over(&merge);
     else
         discard_outputs(&merge);
+    spill_end_aside(shard);
     count(&merge, status);
     release(&merge);
     if (status == CASK_OK) {

@@ -52,6 +52,7 @@ struct merge {
     struct survivor *survivors; /* in the order of tags, or so input by input */
     size_t survivor_count;
     size_t survivor_room;
+    uint64_t survivors_expected;
     uint64_t records_in;
     uint64_t records_dead;
     uint64_t now_ms;

@@ -31,7 +31,7 @@ static int resize_survivors(struct merge *merge, size_t room)
 int merge_expect_survivors(struct merge *merge)
 {
     struct shard *shard = merge->shard;
-    uint64_t expected = SURVIVORS_MIN;
+    uint64_t expected = 0;
 
     pthread_mutex_lock(&shard->lock);
     for (size_t i = 0; i < merge->input_count; i++) {
@@ -45,7 +45,8 @@ int merge_expect_survivors(struct merge *merge)
                                    (kept < all ? kept / all : 1.0) * EXPECTED_SPARE);
     }
     pthread_mutex_unlock(&shard->lock);
-    return resize_survivors(merge, (size_t)expected);
+    merge->survivors_expected = expected;
+    return resize_survivors(merge, (size_t)expected + SURVIVORS_MIN);
 }
 
 int merge_add_survivor(struct merge *merge, const struct survivor *survivor)

@@ -14,6 +14,10 @@
 #define TINY_PART 8u       /* of a shard's even share of the budget: not worth a run */
 #define BYTES_AN_ENTRY 12u /* in a keydir, about */
 #define EXCESS_PART 4u     /* of the budget's reserve: less is left to the next flush */
+#define ASIDE_PART 2u      /* of what keydirs may take: the rest is left to writers */
+#define ASIDE_TRIES 4u
+#define ASIDE_LEAST 16384u /* bytes */
+#define BYTES_GROWN 15u    /* for an entry in a keydir that has just grown */
 #define LOOKS_MAX 50u
 #define LOOK_AGAIN_NS 1000000
 
@@ -193,6 +197,56 @@ int spill_relieve(struct shard_env *env)
         return status;
     wait_for_buffers(env);
     return CASK_OK; /* perhaps: the caller tries again, a number of times */
+}
+
+static bool set_aside(struct shard *shard, uint64_t bytes)
+{
+    bool done;
+
+    pthread_mutex_lock(&shard->lock);
+    done = keydir_set_aside(index_keydir(&shard->index), bytes);
+    pthread_mutex_unlock(&shard->lock);
+    return done;
+}
+
+/* The shard's own keydir, or the largest that nobody else is at work on. */
+static int flush_any(struct shard *shard)
+{
+    struct shard *other;
+    int status;
+
+    if (movable(shard) >= worth_moving(shard->env))
+        return spill_flush_held(shard);
+    other = lock_large(shard->env);
+    if (!other)
+        return CASK_NOTFOUND;
+    status = spill_flush_held(other);
+    pthread_mutex_unlock(&other->merge_lock);
+    return status;
+}
+
+void spill_set_aside(struct shard *shard, uint64_t entries)
+{
+    uint64_t most = keydirs_may_take(&shard->env->budget) / ASIDE_PART;
+    uint64_t there = keydir_count(index_keydir(&shard->index));
+    uint64_t bytes = min_u64((entries + there / 4) * BYTES_GROWN + ASIDE_LEAST, most);
+    int status = CASK_OK;
+
+    if (!index_has_lower(&shard->index))
+        return;
+    for (unsigned i = 0; status == CASK_OK && i < ASIDE_TRIES; i++) {
+        if (set_aside(shard, bytes))
+            return;
+        status = flush_any(shard);
+    }
+}
+
+void spill_end_aside(struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    for (unsigned i = 0; i < 2; i++)
+        keydir_end_aside(&shard->index.keydirs[i]);
+    pthread_mutex_unlock(&shard->lock);
 }
 
 static bool has_excess(struct shard *shard)

@@ -314,6 +314,12 @@ CHECKED int spill_while_loading(struct shard *shard);
  * shard has something to begin with. */
 void spill_bound_loading(struct shard *shard, bool loading);
 
+/* Before a merge, with the index on disk: takes out of the budget what so many new entries need,
+ * since those of the copies cannot be refused. Keydirs are moved to disk for that, if need be, but
+ * nobody is waited for: there may be less. Under the merge_lock, as is the other. */
+void spill_set_aside(struct shard *shard, uint64_t entries);
+void spill_end_aside(struct shard *shard);
+
 /* Moves the keydir of a shard to disk where entries that could not be refused have made it much
  * larger than the budget allows. Under the merge_lock. */
 CHECKED int spill_flush_excess(struct shard *shard);
