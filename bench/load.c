@@ -9,6 +9,7 @@
 #include "ticks.h"
 
 #define PUTS_PER_LOOK 256 /* at the clock, by a load that may end early */
+#define GETS_PER_LOOK 4
 
 enum gate_state { GATE_SHUT, GATE_OPEN, GATE_CANCELLED };
 
@@ -75,9 +76,11 @@ static inline void call_ended(struct worker *worker)
     call_ended_in(worker, &worker->latencies);
 }
 
-static bool is_over(const struct load *load, uint64_t position)
+/* A get may wait for the disk, where a put does not. */
+static bool is_over(const struct load *load, uint64_t call)
 {
-    return load->until_ns != 0 && position % PUTS_PER_LOOK == 0 && clock_ns() > load->until_ns;
+    uint64_t calls_per_look = load->kind == LOAD_PUT ? PUTS_PER_LOOK : GETS_PER_LOOK;
+    return load->until_ns != 0 && call % calls_per_look == 0 && clock_ns() > load->until_ns;
 }
 
 static int run_puts(struct worker *worker)
@@ -126,6 +129,10 @@ static int run_gets(struct worker *worker, int wanted)
     const struct load *load = worker->load;
     const struct cask_slice key = {worker->keys, load->keyspace->key_bytes};
     for (uint64_t i = worker->first; i < worker->end; i++) {
+        if (is_over(load, i)) {
+            worker->end = i;
+            break;
+        }
         uint64_t id = id_at(load, i);
         keyspace_key(load->keyspace, id, worker->keys);
         struct cask_slice value = {NULL, 0};
@@ -179,6 +186,10 @@ static int run_get_groups(struct worker *worker)
     const struct load *load = worker->load;
     uint64_t i = worker->first;
     while (i < worker->end) {
+        if (is_over(load, i / load->group)) {
+            worker->end = i;
+            break;
+        }
         unsigned count = make_group(worker, i);
         int rc = load->engine->get_many != NULL ? get_at_once(worker, count)
                                                 : get_one_by_one(worker, count);

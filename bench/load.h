@@ -36,7 +36,7 @@ struct load {
     uint64_t first_id;          /* added to each id of the order */
     uint64_t first;             /* position of the order that it begins at */
     uint64_t ops;               /* so many of the order; counted in keys, whatever the group */
-    uint64_t until_ns;          /* LOAD_PUT ends early once clock_ns() is past it; 0: never */
+    uint64_t until_ns;          /* puts and gets end early once clock_ns() is past it; 0: never */
     uint32_t generation;
     uint16_t *generations; /* of each id, what it holds; LOAD_MIX keeps it. NULL: generation */
     unsigned threads;

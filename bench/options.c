@@ -37,6 +37,7 @@ enum option_code {
     OPT_CGROUP_BYTES,
     OPT_CGROUP_INGEST,
     OPT_PEER_SECONDS,
+    OPT_PEER_READ_SECONDS,
     OPT_SORTED_PUTS,
     OPT_NO_LATENCY,
     OPT_NO_WARM
@@ -69,6 +70,7 @@ static const struct option long_options[] = {
     {"cgroup-bytes", required_argument, NULL, OPT_CGROUP_BYTES},
     {"cgroup-ingest", no_argument, NULL, OPT_CGROUP_INGEST},
     {"peer-seconds", required_argument, NULL, OPT_PEER_SECONDS},
+    {"peer-read-seconds", required_argument, NULL, OPT_PEER_READ_SECONDS},
     {"sorted-puts", required_argument, NULL, OPT_SORTED_PUTS},
     {"no-latency", no_argument, NULL, OPT_NO_LATENCY},
     {"no-warm", no_argument, NULL, OPT_NO_WARM},
@@ -107,6 +109,7 @@ static const char help_text[] =
     "  --cgroup-bytes BYTES  the memory limit; default 1 GiB, 0 leaves those gets out\n"
     "  --cgroup-ingest       overflow's fill runs under the memory limit as well\n"
     "  --peer-seconds N      overflow's fill of another engine is stopped then; default 600\n"
+    "  --peer-read-seconds N so are its gets of each kind; default 120\n"
     "  --sorted-puts N       overflow's puts to LMDB are sorted, so many at a time; default "
     "100000\n"
     "  --no-latency          don't time single calls\n"
@@ -258,6 +261,8 @@ static int parse_overflow(struct options *options, int code, const char *text)
         return parse_number("cgroup-bytes", text, 0, UINT64_C(1) << 50, &options->cgroup_bytes);
     case OPT_PEER_SECONDS:
         return parse_unsigned("peer-seconds", text, 1, 1u << 20, &options->peer_seconds);
+    case OPT_PEER_READ_SECONDS:
+        return parse_unsigned("peer-read-seconds", text, 1, 1u << 20, &options->peer_read_seconds);
     case OPT_SORTED_PUTS:
         return parse_unsigned("sorted-puts", text, 0, 10000000, &options->sorted_puts);
     default:
@@ -341,6 +346,7 @@ static void set_defaults(struct options *options)
         .cold_reads = 200000,
         .cgroup_bytes = UINT64_C(1) << 30,
         .peer_seconds = 600,
+        .peer_read_seconds = 120,
         .sorted_puts = 100000,
         .latency = true,
         .warm = true,

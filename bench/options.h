@@ -38,6 +38,7 @@ struct options {
     uint64_t cgroup_bytes; /* 0: no gets under a memory limit */
     bool cgroup_ingest;    /* the fill under it as well */
     unsigned peer_seconds;
+    unsigned peer_read_seconds;
     unsigned sorted_puts;
     bool latency;
     bool warm;

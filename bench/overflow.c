@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cgroup.h"
@@ -34,6 +35,8 @@ static const struct reading_plan cold_plans[] = {
     {OVERFLOW_COLD_MANY16, LOAD_GET_MANY, 16},
     {OVERFLOW_COLD_MANY64, LOAD_GET_MANY, 64},
 };
+#define PHASE_READINGS 4 /* at most, and some time for the end of it */
+#define PHASE_LOOK_NS 10000000
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 struct overflow {
@@ -62,11 +65,43 @@ static int enter_phase(struct overflow *overflow, pid_t parent,
     return phase(overflow) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* Runs a phase to its end in a process of its own. PHASE_KILLED: by SIGKILL, its own or the
- * system's for want of memory. */
+static uint64_t ns_from_now(unsigned seconds)
+{
+    return clock_ns() + seconds * UINT64_C(1000000000);
+}
+
+/* A peer that is still at it then, be it with opening what it filled, is not waited for. */
+static uint64_t phase_end_ns(const struct overflow *overflow)
+{
+    const struct options *options = options_of(overflow);
+    unsigned seconds = options->peer_seconds + PHASE_READINGS * options->peer_read_seconds;
+    return overflow->turn->plan->engine->spills ? UINT64_MAX : ns_from_now(seconds);
+}
+
+/* Returns its status; it is killed if it takes longer than until_ns. */
+static int wait_for_phase(pid_t child, uint64_t until_ns)
+{
+    const struct timespec pause = {0, PHASE_LOOK_NS};
+    int status = 0;
+    pid_t ended = 0;
+    while (ended == 0 || (ended < 0 && errno == EINTR)) {
+        if (clock_ns() > until_ns) {
+            (void)kill(child, SIGKILL);
+        }
+        ended = waitpid(child, &status, WNOHANG);
+        if (ended == 0) {
+            nanosleep(&pause, NULL);
+        }
+    }
+    return status;
+}
+
+/* Runs a phase to its end in a process of its own. PHASE_KILLED: by SIGKILL, its own, the
+ * system's for want of memory, or for want of time. */
 static enum phase_end run_phase(struct overflow *overflow, const struct cgroup *cgroup,
                                 int (*phase)(struct overflow *overflow))
 {
+    uint64_t until_ns = phase_end_ns(overflow);
     overflow->cgroup = cgroup;
     overflow->config.memory_bytes = cgroup != NULL ? options_of(overflow)->cgroup_bytes : 0;
     pid_t parent = getpid();
@@ -78,9 +113,7 @@ static enum phase_end run_phase(struct overflow *overflow, const struct cgroup *
         perror("caskade-bench: fork");
         return PHASE_FAILED;
     }
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
+    int status = wait_for_phase(child, until_ns);
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
         return PHASE_KILLED;
     }
@@ -108,7 +141,7 @@ static struct load new_load(const struct overflow *overflow, enum load_kind kind
     return load;
 }
 
-/* Reads some keys, no more than there are. */
+/* Reads some keys, no more than there are; of a peer, as many as there is time for. */
 static int read_some(const struct overflow *overflow, const struct reading_plan *plan,
                      uint64_t keys, uint64_t wanted, struct overflow_reading *ret_reading)
 {
@@ -116,6 +149,9 @@ static int read_some(const struct overflow *overflow, const struct reading_plan 
     struct load load = new_load(overflow, plan->kind);
     load.ops = wanted < keys ? wanted : keys;
     load.group = plan->group;
+    if (!overflow->turn->plan->engine->spills) {
+        load.until_ns = ns_from_now(options_of(overflow)->peer_read_seconds);
+    }
     order_init(&load.order, keys, SALT_READ + overflow->turn->keyspace.seed + plan->read);
     if (plan->kind == LOAD_GET_MISSING) {
         load.first_id = overflow->fill_order.num;
@@ -123,9 +159,10 @@ static int read_some(const struct overflow *overflow, const struct reading_plan 
         load.within = &overflow->fill_order; /* of a fill that was stopped, what it put */
     }
     int rc = load_run(&load, &outcome);
-    ret_reading->ns = outcome.seconds * 1e9 / (double)load.ops;
+    ret_reading->keys = outcome.ops;
+    ret_reading->ns = outcome.seconds * 1e9 / (double)outcome.ops;
     ret_reading->p99_ns = ticks_to_ns(histogram_percentile(&outcome.latencies, 0.99));
-    ret_reading->known = rc == 0;
+    ret_reading->known = rc == 0 && outcome.ops != 0;
     return rc;
 }
 
@@ -193,8 +230,7 @@ static int fill_steps(struct overflow *overflow, struct steps_watch *watch)
     static struct load_outcome outcome;
     const struct options *options = options_of(overflow);
     bool spills = overflow->turn->plan->engine->spills;
-    uint64_t end_ns = spills ? UINT64_MAX
-                             : clock_ns() + options->peer_seconds * UINT64_C(1000000000);
+    uint64_t end_ns = spills ? UINT64_MAX : ns_from_now(options->peer_seconds);
     uint64_t num = overflow->config.num;
     uint64_t *reached = &overflow->facts->reached;
     while (*reached < num && clock_ns() < end_ns) {
@@ -271,16 +307,15 @@ static int open_and_read_cold(struct overflow *overflow)
     struct overflow_facts *facts = overflow->facts;
     struct overflow_reading *reading = &facts->readings[overflow->plan->read];
     const char *dir = overflow->turn->plan->dir;
-    uint64_t wanted = options_of(overflow)->cold_reads;
-    uint64_t keys = wanted < facts->reached ? wanted : facts->reached;
     if (turn_open(overflow->turn, &overflow->config) != 0) {
         return -1;
     }
     uint64_t bytes = disk_read_bytes();
     uint64_t reads = disk_device_reads(dir);
-    int rc = read_some(overflow, overflow->plan, facts->reached, keys, reading);
-    reading->disk_pages = per_key(bytes, disk_read_bytes(), PAGE_BYTES, keys);
-    reading->device_reads = per_key(reads, disk_device_reads(dir), 1.0, keys);
+    int rc = read_some(overflow, overflow->plan, facts->reached, options_of(overflow)->cold_reads,
+                       reading);
+    reading->disk_pages = per_key(bytes, disk_read_bytes(), PAGE_BYTES, reading->keys);
+    reading->device_reads = per_key(reads, disk_device_reads(dir), 1.0, reading->keys);
     return rc == 0 ? turn_close(overflow->turn) : -1;
 }
 
@@ -291,8 +326,8 @@ static int tell_end(const struct overflow *overflow, enum phase_end end, const c
         return 0;
     }
     if (end == PHASE_KILLED) {
-        fprintf(stderr, "caskade-bench: %s: %s was killed%s\n", engine->name, what,
-                overflow->cgroup != NULL ? ": too little memory in its control group?" : "");
+        fprintf(stderr, "caskade-bench: %s: %s was killed: too slow%s\n", engine->name, what,
+                overflow->cgroup != NULL ? ", or too little memory in its control group?" : "");
     }
     return -1;
 }
@@ -364,7 +399,7 @@ static int run_phases(struct overflow *overflow)
     }
     enum phase_end end = run_phase(overflow, NULL, open_and_read);
     if (tell_end(overflow, end, "the process that reads") != 0) {
-        return -1;
+        return end == PHASE_KILLED && !turn->plan->engine->spills ? 0 : -1;
     }
     return options->cgroup_bytes != 0 ? run_cold(overflow) : 0;
 }

@@ -8,7 +8,8 @@
  *     process kills itself (SIGKILL); opening what it left, then warm gets; for each kind of cold
  *     gets the store's files dropped from the page cache and the store opened in a new group.
  *  3. An engine that does not spill is stopped --peer-seconds after its fill began, and read over
- *     the keys it reached.
+ *     the keys it reached: each kind of gets for --peer-read-seconds at most. Where opening takes
+ *     it longer than --peer-seconds and a bit, it is killed, and the figure is not known.
  *  4. A figure that could not be had is NaN, which is printed as null. Without control groups that
  *     is all of the cold ones; what died of its group's limit ends a peer's turn the same way, but
  *     fails Caskade's.
@@ -39,6 +40,7 @@ enum overflow_read {
 
 struct overflow_reading {
     bool known;
+    uint64_t keys;       /* read */
     double ns;           /* a key */
     double p99_ns;       /* a call */
     double disk_pages;   /* of 4 KiB, a key; negative: not known. Cold ones only, as the next two */
