@@ -40,6 +40,30 @@ static void test_there_is_at_least_one_processor(void **state)
     assert_in_range(thread_processors(), 1, 1024);
 }
 
+static void *read_policies(void *argument)
+{
+    int *policies = argument;
+
+    policies[0] = sched_getscheduler(0);
+    thread_do_not_disturb();
+    policies[1] = sched_getscheduler(0);
+    return NULL;
+}
+
+static void test_a_thread_that_does_not_disturb_is_alone_in_that(void **state)
+{
+    int before = sched_getscheduler(0);
+    int policies[2];
+    pthread_t thread;
+
+    (void)state;
+    assert_ok(thread_start(&thread, read_policies, policies));
+    pthread_join(thread, NULL);
+    assert_int_equal(policies[0], before);
+    assert_int_equal(policies[1], before == SCHED_OTHER ? SCHED_BATCH : before);
+    assert_int_equal(sched_getscheduler(0), before);
+}
+
 /* Of the calling thread alone, on Linux. */
 static int niceness(void)
 {
@@ -146,6 +170,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_thread_takes_no_signals_and_the_caller_keeps_its_own),
         cmocka_unit_test(test_there_is_at_least_one_processor),
+        cmocka_unit_test(test_a_thread_that_does_not_disturb_is_alone_in_that),
         cmocka_unit_test(test_a_nice_run_is_over_when_the_call_returns),
         cmocka_unit_test(test_a_nice_run_leaves_the_caller_as_it_was_without_privileges),
         cmocka_unit_test(test_a_nice_run_makes_no_one_less_nice),

@@ -52,6 +52,14 @@ void thread_lock_soon(pthread_mutex_t *lock)
     pthread_mutex_lock(lock);
 }
 
+void thread_do_not_disturb(void)
+{
+    const struct sched_param none = {0};
+
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        (void)sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 struct nice_call {
     int nice_value;
     void *(*run)(void *);

@@ -22,6 +22,10 @@ void thread_lock_soon(pthread_mutex_t *lock);
 #define THREAD_NICE 10
 #define THREAD_LESS_NICE 5
 
+/* From now on the calling thread, when it wakes up, drives no other off a processor: it waits for one
+ * that is free, or for its turn. */
+void thread_do_not_disturb(void);
+
 /* Runs run(argument) and waits for it, in a thread of this nice value, or of the caller's where
  * that is larger: one of its own, since without privilege none may come back from there. Hold no
  * lock meanwhile. Where no thread can be had it runs as any other. */

@@ -32,8 +32,12 @@ struct io_file {
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* the same */
+#endif
 
 #define PAGE_BYTES 4096u
+#define MAPPED_ANEW_MAX ((size_t)4 << 20)
 #define IO_CHUNK_BYTES ((size_t)1 << 30) /* under the kernel's limit of 2 GiB - 4 KiB a call */
 
 static int status_of(int error)
@@ -419,6 +423,18 @@ int io_sync(struct io_file *file)
     return sync_fd(file->fd, false);
 }
 
+/* Maps what was stored to anew, for reading. While dirty pages are written the kernel takes write
+ * access away from one after the other, and each time interrupts all processors that the process
+ * runs on; here it does so once for many. The page that the range ends in is stored to further. Of
+ * much, some may have gone from memory already, which is not to be read again for this. */
+static void map_as_read(uint8_t *start, size_t size)
+{
+    size_t whole = size & ~(size_t)(PAGE_BYTES - 1);
+
+    if (whole > 0 && madvise(start, whole, MADV_DONTNEED) == 0 && whole <= MAPPED_ANEW_MAX)
+        (void)madvise(start, whole, MADV_POPULATE_READ);
+}
+
 /* A msync that is told to wait is an fdatasync of the range; of a range that is writable in a part
  * only, two. */
 int io_sync_mapped(struct io_file *file, void *address, uint64_t offset, uint64_t size)
@@ -426,6 +442,7 @@ int io_sync_mapped(struct io_file *file, void *address, uint64_t offset, uint64_
     int result;
 
     (void)file;
+    map_as_read((uint8_t *)address + offset, (size_t)size);
     do {
         result = msync((uint8_t *)address + offset, (size_t)size, MS_SYNC);
     } while (result != 0 && errno == EINTR);

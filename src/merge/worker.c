@@ -58,6 +58,7 @@ static void *run(void *argument)
     bool looks_again = false;
     unsigned work;
 
+    thread_do_not_disturb();
     while ((work = wait_for_work(hand, &looks_again)) != 0) {
         shard_do_work(worker->shard, work);
         if (work & SHARD_WORK_MERGE)

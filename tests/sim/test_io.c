@@ -1,7 +1,9 @@
 /* What io.h promises, checked over both of its implementations: posix.c in a temporary directory,
  * and, with TEST_IO_SIM, the simulated machine. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -408,6 +410,61 @@ static void test_a_mapping_reaches_what_is_allocated_later(void **state)
     io_close(file);
 }
 
+#ifndef TEST_IO_SIM
+struct storing {
+    uint64_t *words;
+    size_t count;
+    _Atomic size_t stored;
+};
+
+static void *store_words(void *argument)
+{
+    struct storing *storing = argument;
+
+    for (size_t i = 0; i < storing->count; i++) {
+        storing->words[i] = i + 1;
+        if (i % 8 == 7)
+            atomic_store_explicit(&storing->stored, i + 1, memory_order_release);
+    }
+    return NULL;
+}
+
+/* A sync maps what it covers anew, while the writer goes on in the page it ends in. */
+static void test_stores_beside_a_sync_of_the_mapping_are_not_lost(void **state)
+{
+    size_t size = 4 * IO_HUGE_PAGE_BYTES;
+    struct io_file *file = create("f");
+    struct storing storing = {.count = size / sizeof(uint64_t)};
+    size_t synced = 0;
+    pthread_t thread;
+    void *map;
+
+    (void)state;
+    assert_int_equal(io_map(file, size, true, &map), CASK_OK);
+    assert_int_equal(io_allocate(file, size), CASK_OK);
+    io_map_populate(map, 0, size / 2);
+    storing.words = map;
+    assert_int_equal(pthread_create(&thread, NULL, store_words, &storing), 0);
+    while (synced < storing.count) {
+        size_t from = synced * sizeof(uint64_t) / IO_PAGE_BYTES_MAX * IO_PAGE_BYTES_MAX;
+        size_t stored = atomic_load_explicit(&storing.stored, memory_order_acquire);
+
+        if (stored == synced)
+            continue;
+        assert_int_equal(io_sync_mapped(file, map, from, stored * sizeof(uint64_t) - from),
+                         CASK_OK);
+        synced = stored;
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (size_t i = 0; i < storing.count; i++)
+        assert_int_equal(storing.words[i], i + 1);
+    storing.words[1] = 77; /* what has been synced can be stored to */
+    expect_bytes(file, 8, "M\0\0\0", 4);
+    io_unmap(map, size);
+    io_close(file);
+}
+#endif
+
 static void test_a_mapping_outlives_its_file(void **state)
 {
     struct io_file *file = create("f");
@@ -457,6 +514,9 @@ int main(void)
         TEST(test_a_lock_has_one_holder),
         TEST(test_a_mapping_and_reads_see_each_other),
         TEST(test_a_mapping_reaches_what_is_allocated_later),
+#ifndef TEST_IO_SIM
+        TEST(test_stores_beside_a_sync_of_the_mapping_are_not_lost),
+#endif
         TEST(test_a_mapping_outlives_its_file),
         TEST(test_clocks_chance_and_boot),
     };
