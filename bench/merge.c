@@ -27,6 +27,7 @@
 #define CHUNKS UINT64_C(100) /* that mergespeed's store is written in */
 #define DEAD_TIMES 4         /* records that die, to one that stays */
 #define COPIES 4             /* half of them before the merge, half after */
+#define MERGE_MEMORY 3       /* times the live bytes: outputs, their hints, and what is found out */
 
 bool merge_is_about(enum workload_kind kind)
 {
@@ -450,13 +451,15 @@ static void speed_figures(struct result *result, double merge_seconds, double co
                                (double)before->dead_bytes + (double)before->live_bytes));
 }
 
-/* Times the merge, and copies before and after it. */
+/* Times the merge, and copies before and after it. Each copy has the memory of the one before; the
+ * merge has some that is warm as well. */
 static int time_merge(struct turn *turn, struct load_outcome *ret_outcome, struct result *result)
 {
     double copies[COPIES];
     double synced[COPIES];
     const struct engine_figures before = figures_of(turn);
     if (copy_all(turn, before.live_bytes, COPIES / 2, copies, synced) != 0 ||
+        turn_warm(turn, MERGE_MEMORY * before.live_bytes) != 0 ||
         machine_settle(turn->plan->dir) != 0) {
         return -1;
     }

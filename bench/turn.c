@@ -51,6 +51,11 @@ int turn_close(struct turn *turn)
     return store == NULL || turn->plan->engine->close(store) == ENGINE_OK ? 0 : -1;
 }
 
+int turn_warm(const struct turn *turn, uint64_t bytes)
+{
+    return turn->plan->options->warm ? machine_warm(turn->plan->dir, bytes) : 0;
+}
+
 int turn_clear(struct turn *turn, uint64_t bytes)
 {
     turn->filled = false;
@@ -59,7 +64,7 @@ int turn_clear(struct turn *turn, uint64_t bytes)
         machine_make_dir(turn->plan->dir) != 0) {
         return -1;
     }
-    return turn->plan->options->warm ? machine_warm(turn->plan->dir, bytes) : 0;
+    return turn_warm(turn, bytes);
 }
 
 static int clear_store(struct turn *turn)

@@ -50,10 +50,11 @@ struct turn {
 struct engine_config turn_config(const struct turn *turn);
 
 /* Close what is open; open the turn's store; leave an empty directory, and memory that was warmed
- * for so many bytes. */
+ * for so many bytes; or warm it alone (see machine_warm(); not with --no-warm). */
 int turn_close(struct turn *turn);
 int turn_open(struct turn *turn, const struct engine_config *config);
 int turn_clear(struct turn *turn, uint64_t bytes);
+int turn_warm(const struct turn *turn, uint64_t bytes);
 
 /* A load of all keys on the open store. */
 struct load turn_load(const struct turn *turn, enum load_kind kind, uint64_t salt);
