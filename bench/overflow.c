@@ -351,9 +351,7 @@ static int run_cold(struct overflow *overflow)
         }
         if (tell_end(overflow, end, "the process with a memory limit") != 0) {
             reading->known = false;
-            if (end != PHASE_KILLED || plan->engine->spills) {
-                return -1;
-            }
+            return end == PHASE_KILLED && !plan->engine->spills ? 0 : -1; /* so would the others */
         }
         reading->resident_part = (double)resident / (double)machine_disk_bytes(plan->dir);
     }

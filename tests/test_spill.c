@@ -558,6 +558,64 @@ static void test_a_segment_stays_when_its_manifest_is_in_doubt(void **state)
     rig_stop(rig);
 }
 
+/* ---- what a manifest says of runs ------------------------------------------------------------ */
+
+static void write_manifest(struct rig *rig)
+{
+    pthread_mutex_lock(&only(rig)->manifest_lock);
+    assert_ok(shard_write_manifest(only(rig)));
+    pthread_mutex_unlock(&only(rig)->manifest_lock);
+}
+
+static uint64_t runs_in_manifest(struct rig *rig)
+{
+    struct manifest manifest;
+    uint64_t count;
+
+    assert_ok(manifest_read(only(rig)->dir, &only(rig)->config, &manifest));
+    count = manifest.run_count;
+    manifest_release(&manifest);
+    return count;
+}
+
+/* Small runs are validated by each open, and damage in them would be found again; of large ones
+ * nobody would know. */
+static void test_a_manifest_names_no_run_that_was_found_damaged(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    put_keys(rig, 0, 100);
+    assert_ok(spill_flush(only(rig), false));
+    write_manifest(rig);
+    assert_int_equal(runs_in_manifest(rig), 1);
+    shard_distrust_runs(only(rig));
+    write_manifest(rig);
+    assert_int_equal(runs_in_manifest(rig), 0);
+    rig_crash(rig);
+    assert_keys(rig, 0, 100);
+    rig_stop(rig);
+}
+
+/* Also where the files of those that came after the last one there is are gone, as of builds that
+ * failed. */
+static void test_the_id_of_a_run_is_never_used_twice(void **state)
+{
+    struct rig *rig = rig_that_spills(1);
+
+    (void)state;
+    put_keys(rig, 0, 100);
+    assert_ok(spill_flush(only(rig), false));
+    only(rig)->next_run += 10;
+    write_manifest(rig);
+    rig_crash(rig);
+    put_keys(rig, 100, 200);
+    assert_ok(spill_flush(only(rig), false));
+    assert_in_range(index_lower(&only(rig)->index).runs->runs[0]->id, 11, 100);
+    assert_keys(rig, 0, 200);
+    rig_stop(rig);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -577,6 +635,8 @@ int main(void)
         cmocka_unit_test(test_a_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_merged_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_segment_stays_when_its_manifest_is_in_doubt),
+        cmocka_unit_test(test_a_manifest_names_no_run_that_was_found_damaged),
+        cmocka_unit_test(test_the_id_of_a_run_is_never_used_twice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,9 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../support_spill.h"
 #include "allocfail.h"
 #include "known.h"
+#include "merge/merge.h"
 #include "simdisk.h"
+#include "store/store.h"
 
 #define VALUE_ROOM 512u
 #define SWEEP_MAX 5000u
@@ -385,6 +388,83 @@ static void test_an_open_that_cannot_read_a_record_brings_nothing_back(void **st
     known_end(&store);
 }
 
+/* Two versions of each key, the index of each in a run of its own. Returns the first segment
+ * without older ones. */
+static uint64_t put_in_two_runs(struct known *store)
+{
+    uint64_t id;
+
+    for (unsigned key = 0; key < KEYS; key++)
+        EXPECT(known_try_put(store, key), CASK_OK);
+    EXPECT(spill_all(store->db), CASK_OK);
+    id = store->db->shards[0].active->id + 1;
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned key = 0; key < KEYS; key++)
+            EXPECT(known_try_put(store, key), CASK_OK);
+    EXPECT(spill_all(store->db), CASK_OK);
+    return id;
+}
+
+/* Merges the sealed segments below that one, as a merge in the background may. */
+static int merge_below(struct known *store, uint64_t id)
+{
+    struct shard *shard = &store->db->shards[0];
+    struct segment *inputs[64];
+    struct segment *segment;
+    size_t count = 0;
+    int status;
+
+    pthread_mutex_lock(&shard->merge_lock);
+    pthread_mutex_lock(&shard->lock);
+    segment = segments_at_or_after(&shard->segments, 0);
+    for (; segment && segment->id < id;
+         segment = segments_at_or_after(&shard->segments, segment->id + 1))
+        if (segment->sealed)
+            inputs[count++] = segment;
+    pthread_mutex_unlock(&shard->lock);
+    assert_in_range(count, 2, 60);
+    status = merge_segments(shard, inputs, count, 500, NULL);
+    pthread_mutex_unlock(&shard->merge_lock);
+    return status;
+}
+
+/* A merge of older records that cannot read, for once, the newer one which another run leads to:
+ * it moves no older one to the top of the index. */
+static void test_a_merge_that_cannot_read_newer_records_brings_nothing_back(void **state)
+{
+    const struct cask_options options = PIECES(SYSCALL, PREAD);
+    struct simdisk_fault fault = {.calls = SIMDISK_BIT(SIMDISK_READ), .status = CASK_EIO};
+    struct simimage *image;
+    uint64_t failed = 0;
+    bool struck = true;
+    struct known store;
+    uint64_t id;
+
+    (void)state;
+    known_begin(&store, &options);
+    id = put_in_two_runs(&store);
+    known_close(&store);
+    image = simdisk_snapshot();
+    for (fault.nth = 1; struck && fault.nth < SWEEP_MAX; fault.nth++) {
+        int status;
+
+        simdisk_load(image, SIMDISK_SAME_BOOT);
+        known_open(&store);
+        assert_int_equal(known_stats(&store).index_runs, 2);
+        simdisk_set_fault(&fault);
+        status = merge_below(&store, id);
+        struck = simdisk_fault_hits() > 0;
+        simdisk_set_fault(NULL);
+        failed += status != CASK_OK;
+        known_check(&store, "merged in spite of a read that failed");
+        known_close(&store);
+    }
+    assert_false(struck);
+    assert_in_range(failed, 1, SWEEP_MAX);
+    simimage_release(image);
+    known_end(&store);
+}
+
 /* ---- full disks ------------------------------------------------------------------------------ */
 
 #define MANY 4000u
@@ -499,6 +579,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_with_a_clock_that_goes_back_nothing_older_comes_back),
         cmocka_unit_test(test_what_was_deleted_unread_does_not_come_back),
         cmocka_unit_test(test_an_open_that_cannot_read_a_record_brings_nothing_back),
+        cmocka_unit_test(test_a_merge_that_cannot_read_newer_records_brings_nothing_back),
         cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_everything_and_merging),
         cmocka_unit_test(test_a_full_disk_is_recovered_by_deleting_much_and_merging),
     };
