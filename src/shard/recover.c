@@ -6,6 +6,8 @@
 #define CHUNK_BYTES ((size_t)1 << 20)
 #define HINT_AT_LENGTH 40u /* see log/hint.h */
 #define REBUILD_LINES 8u   /* told while the runs of a shard are made anew */
+#define WAITING_PART 16u   /* of the index's budget, for entries that wait */
+#define WAITING_MIN 64u
 
 void recover_release(struct recovery *recovery)
 {
@@ -421,6 +423,14 @@ int recover_read(struct shard *shard, struct recovery *ret_recovery)
     return status;
 }
 
+/* A reader beside a live writer goes on with the entries that there are. */
+uint64_t recover_entries_that_wait(const struct shard_env *env)
+{
+    uint64_t bytes = env->budget.limit_bytes / WAITING_PART / env->shard_count;
+
+    return env->read_only ? UINT64_MAX : max_u64(bytes / HINT_ENTRY_BYTES, WAITING_MIN);
+}
+
 /* ---- making it so ---------------------------------------------------------------------------- */
 
 /* Writes the bytes that are kept once more. Where a sync had failed, they may be in the page cache
@@ -520,7 +530,10 @@ static int apply_tail(struct recovery *recovery, uint64_t i)
     if (!shard->env->read_only)
         status = settle_file(recovery, tail);
     if (status == CASK_OK)
+        status = tail_read_entries(shard, tail);
+    if (status == CASK_OK)
         status = load_tail(&recovery->loader, tail);
+    hint_release(&tail->hint);
     if (status != CASK_OK || shard->env->read_only)
         return status;
     if (can_resume(tail)) {
@@ -571,16 +584,10 @@ static uint64_t newest_known(const struct recovery *recovery)
 
     for (uint64_t i = 0; i < recovery->tail_count; i++) {
         const struct tail *tail = &recovery->tails[i];
-        uint64_t first = 0;
 
-        if (tail->segment->covered <= SEGMENT_HEADER_BYTES)
-            continue;
-        while (first < tail->hint.count &&
-               hint_entry_at(&tail->hint, first).offset < tail->segment->covered)
-            first++;
-        newest = max_u64(newest, first == tail->hint.count
-                                     ? tail->segment->counts.max_sequence
-                                     : hint_entry_at(&tail->hint, first).sequence - 1);
+        if (tail->segment->covered > SEGMENT_HEADER_BYTES)
+            newest = max_u64(newest, tail->first_sequence == 0 ? tail->segment->counts.max_sequence
+                                                               : tail->first_sequence - 1);
     }
     return newest;
 }

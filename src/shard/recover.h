@@ -62,6 +62,9 @@ CHECKED int recover_apply(struct recovery *recovery);
 CHECKED int recover_settle(struct recovery *recovery);
 void recover_release(struct recovery *recovery);
 
+/* How many entries of a tail may wait for the tails of other shards. */
+uint64_t recover_entries_that_wait(const struct shard_env *env);
+
 /* names.c: notes the largest id ever used and removes what a crash has left behind; and whether a
  * shard without a manifest has no record either, else CASK_ECORRUPT. */
 CHECKED int recover_look_through_names(struct recovery *recovery);

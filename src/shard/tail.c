@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "shard/recover.h"
+
 #define LOOKS_MAX 10u
 #define LOOK_AGAIN_NS 2000000
 
@@ -11,6 +13,7 @@ struct walk {
     struct shard *shard;
     struct tail *tail;
     struct hint *hint; /* where records go */
+    uint64_t entries_max;
     struct scan scan;
     bool in_batch;
     uint64_t batch_offset;
@@ -34,11 +37,31 @@ static void drop_open_batch(struct walk *walk)
     walk->in_batch = false;
 }
 
+/* From here on entries are counted and no more. */
+static void leave_for_later(struct walk *walk)
+{
+    struct hint *hint = walk->hint;
+
+    if (walk->in_batch) {
+        walk->batch_passed_over += walk->batch_first_entry;
+        walk->batch_first_entry = 0;
+    }
+    hint->passed_over += hint->count;
+    hint->count = 0;
+    hint->first_tag = 1;
+    hint->last_tag = 0;
+    hint_release(hint);
+    walk->tail->entries_later = true;
+}
+
 static int add_entry(struct walk *walk, const struct record *record, uint64_t offset)
 {
     uint64_t hash = hash_key(record->key.data, record->key.size, walk->shard->env->hash_seed);
+    int status = hint_add(walk->hint, record, hash, offset);
 
-    return hint_add(walk->hint, record, hash, offset);
+    if (status == CASK_OK && walk->hint->count > walk->entries_max)
+        leave_for_later(walk);
+    return status;
 }
 
 static int note_batch(struct walk *walk, const struct batch_end *end)
@@ -105,6 +128,8 @@ static int take(struct walk *walk, const struct record *record, uint64_t offset)
     case RECORD_DELETE:
         break;
     }
+    if (tail->first_sequence == 0 && offset >= tail->segment->covered)
+        tail->first_sequence = record->sequence;
     if (!record->in_batch) {
         drop_open_batch(walk);
     } else if (!walk->in_batch) {
@@ -235,19 +260,28 @@ static int read_into(struct walk *walk, uint64_t end, bool skip_damage)
     return status;
 }
 
-int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
-              uint64_t settled, bool skip_damage, struct tail *ret_tail)
+/* No more than entries_max of them are kept. */
+static int read_some(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
+                     uint64_t settled, bool skip_damage, uint64_t entries_max,
+                     struct tail *ret_tail)
 {
-    struct walk walk = {.shard = shard, .tail = ret_tail, .hint = &ret_tail->hint};
+    struct walk walk = {
+        .shard = shard, .tail = ret_tail, .hint = &ret_tail->hint, .entries_max = entries_max};
 
     *ret_tail = (struct tail){.segment = segment, .from = from, .settled = min_u64(settled, end)};
     return read_into(&walk, end, skip_damage);
 }
 
+int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
+              uint64_t settled, bool skip_damage, struct tail *ret_tail)
+{
+    return read_some(shard, segment, from, end, settled, skip_damage, UINT64_MAX, ret_tail);
+}
+
 int tail_read_settled(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
                       struct hint *hint, struct tail *ret_tail)
 {
-    struct walk walk = {.shard = shard, .tail = ret_tail, .hint = hint};
+    struct walk walk = {.shard = shard, .tail = ret_tail, .hint = hint, .entries_max = UINT64_MAX};
 
     *ret_tail = (struct tail){.segment = segment, .from = from, .settled = end};
     return read_into(&walk, end, true);
@@ -270,6 +304,43 @@ static bool covers_seal(const struct segment *segment)
     return sealed;
 }
 
+/* With damage in it, all at once. */
+static int read_bounded(struct shard *shard, struct segment *segment, uint64_t from,
+                        uint64_t settled, bool skip_damage, struct tail *ret_tail)
+{
+    uint64_t size = segment_tail(segment);
+    int status = read_some(shard, segment, from, size, settled, skip_damage,
+                           recover_entries_that_wait(shard->env), ret_tail);
+
+    if (status != CASK_OK || !ret_tail->entries_later || !ret_tail->damaged)
+        return status;
+    tail_release(ret_tail);
+    return tail_read(shard, segment, from, size, settled, skip_damage, ret_tail);
+}
+
+int tail_read_entries(struct shard *shard, struct tail *tail)
+{
+    struct tail again;
+    int status;
+
+    if (!tail->entries_later)
+        return CASK_OK;
+    tail->entries_later = false;
+    if (tail->end <= tail->from)
+        return CASK_OK;
+    status = tail_read(shard, tail->segment, tail->from, tail->end, tail->settled, false, &again);
+    if (status != CASK_OK)
+        return status;
+    if (again.end != tail->end || again.damaged || again.bad_bytes > 0) {
+        tail_release(&again);
+        return CASK_ECORRUPT; /* a moment ago it could be read */
+    }
+    free(again.batches);
+    hint_release(&tail->hint);
+    tail->hint = again.hint;
+    return CASK_OK;
+}
+
 /* Where the stage could not be emptied, what the runs cover may end within a batch, whose pieces
  * then are fewer than its end says: then all of it is read. */
 int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t from,
@@ -285,11 +356,11 @@ int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t f
         hint_init(&ret_tail->hint, segment->id);
         return CASK_OK;
     }
-    status = tail_read(shard, segment, begin, size, settled, skip_damage, ret_tail);
+    status = read_bounded(shard, segment, begin, settled, skip_damage, ret_tail);
     if (status != CASK_OK || !ret_tail->half_batch || begin == from)
         return status;
     tail_release(ret_tail);
-    return tail_read(shard, segment, min_u64(from, size), size, settled, skip_damage, ret_tail);
+    return read_bounded(shard, segment, min_u64(from, size), settled, skip_damage, ret_tail);
 }
 
 void tail_cut(struct tail *tail, uint64_t offset)

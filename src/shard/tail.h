@@ -22,14 +22,16 @@ struct tail_batch {
 
 struct tail {
     struct segment *segment;
-    struct hint hint; /* its records that count, in the order of the log */
+    struct hint hint;   /* its records that count, in the order of the log */
+    bool entries_later; /* they were too many to be kept: see tail_read_entries() */
     struct tail_batch *batches;
     uint64_t batch_count;
     uint64_t batch_room;
     uint64_t from;
     uint64_t settled; /* below this it was durable: what is bad there is damage, no torn tail */
     uint64_t end;     /* of what is valid */
-    uint64_t max_sequence; /* of all records, seals and batch ends too */
+    uint64_t max_sequence;   /* of all records, seals and batch ends too */
+    uint64_t first_sequence; /* of the first put or delete that the runs do not know; 0: none */
     uint64_t records;
     uint64_t bad_bytes; /* something that is no record stands behind `end`, or was skipped */
     bool sealed;        /* ends with a seal */
@@ -50,9 +52,13 @@ CHECKED int tail_read_settled(struct shard *shard, struct segment *segment, uint
                               uint64_t end, struct hint *hint, struct tail *ret_tail);
 
 /* The same to the end of an open segment, from where neither the runs know it nor what lies below
- * `from` is known otherwise. */
+ * `from` is known otherwise. Tails wait for those of all shards: of one with more records than
+ * befits the memory that the store was given for its index, entries are left for later. */
 CHECKED int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t from,
                                 uint64_t settled, bool skip_damage, struct tail *ret_tail);
+
+/* The entries that were left for later, as far as the tail reaches by now. */
+CHECKED int tail_read_entries(struct shard *shard, struct tail *tail);
 void tail_release(struct tail *tail);
 
 /* Cuts the tail at offset: what begins there or behind no longer counts. */
