@@ -255,11 +255,11 @@ static void test_what_waited_to_be_sealed_is_merged_without_another_put(void **s
     store->options.segment_bytes = 512 << 10;
     store_up(store);
     shard = &store->db->shards[0];
-    atomic_store(&store->db->env.sealing, true);
+    atomic_store(&store->db->env.turns[TURN_SEAL], 1);
     overwrite(store);
     assert_true(comes_to_rest(shard));
     assert_int_equal(stats_of(store).merges, 0);
-    atomic_store(&store->db->env.sealing, false);
+    atomic_store(&store->db->env.turns[TURN_SEAL], 0);
     shard_ask_for_work(shard, SHARD_WORK_SEAL);
     for (unsigned i = 0; i < 4000 && stats_of(store).merges == 0; i++)
         pause_us(5000);

@@ -146,7 +146,7 @@ static void test_workers_take_turns_at_sealing(void **state)
     }
     for (unsigned i = 0; i < 2; i++)
         assert_int_not_equal(shard_take_work(&shards[i], SHARD_WORK_SEAL), 0);
-    atomic_store(&rig->env.sealing, true); /* by a third one */
+    atomic_store(&rig->env.turns[TURN_SEAL], 1); /* by a third one */
     for (unsigned i = 0; i < 2; i++) {
         shard_do_work(&shards[i], SHARD_WORK_SEAL);
         assert_true(shards[i].sealing_count >= 3);
@@ -154,12 +154,12 @@ static void test_workers_take_turns_at_sealing(void **state)
     }
     assert_ok(shard_seal_waiting(&shards[0], false)); /* whoever needs it waits for nobody */
     assert_int_equal(shards[0].sealing_count, 0);
-    atomic_store(&rig->env.sealing, false);
+    atomic_store(&rig->env.turns[TURN_SEAL], 0);
     shard_do_work(&shards[0], SHARD_WORK_SEAL);
     assert_int_not_equal(shard_take_work(&shards[1], SHARD_WORK_SEAL), 0);
     shard_do_work(&shards[1], SHARD_WORK_SEAL);
     assert_int_equal(shards[1].sealing_count, 0);
-    assert_false(atomic_load(&rig->env.sealing));
+    assert_int_equal(atomic_load(&rig->env.turns[TURN_SEAL]), 0);
     rig_stop(rig);
 }
 

@@ -9,6 +9,7 @@
 #include "base/pages.h"
 #include "base/thread.h"
 #include "shard/tail.h"
+#include "shard/turn.h"
 
 #define CHUNK_BYTES ((size_t)256 << 10)
 #define WAITING_MAX 3u
@@ -386,44 +387,17 @@ static int seal_waiting(struct shard *shard, enum sealing why)
     }
 }
 
-/* A worker whose turn it is not goes on with other work, and is asked again when it may be. */
-static bool take_turn(struct shard *shard)
-{
-    if (!atomic_exchange(&shard->env->sealing, true))
-        return true;
-    atomic_store(&shard->sealing_put_off, true);
-    if (atomic_exchange(&shard->env->sealing, true))
-        return false; /* by one who will see, when done, what was put off */
-    atomic_store(&shard->sealing_put_off, false);
-    return true;
-}
-
-static void pass_turn_on(struct shard *shard)
-{
-    struct shard_env *env = shard->env;
-
-    atomic_store(&env->sealing, false);
-    for (uint32_t i = 1; i <= env->shard_count; i++) {
-        struct shard *next = &env->shards[(shard->number + i) % env->shard_count];
-
-        if (atomic_exchange(&next->sealing_put_off, false)) {
-            shard_ask_for_work(next, SHARD_WORK_SEAL);
-            return; /* who passes it on in turn */
-        }
-    }
-}
-
 int shard_seal_waiting(struct shard *shard, bool in_background)
 {
     int status;
 
-    if (in_background && !take_turn(shard))
+    if (in_background && !turn_take(shard, TURN_SEAL))
         return CASK_OK;
     pthread_mutex_lock(&shard->seal_lock);
     status = seal_waiting(shard, in_background ? SEAL_NICELY : SEAL_NOW);
     pthread_mutex_unlock(&shard->seal_lock);
     if (in_background)
-        pass_turn_on(shard);
+        turn_pass_on(shard, TURN_SEAL);
     return status;
 }
 

@@ -34,6 +34,9 @@
 #define SHARDS_MAX 256u
 #define SHARD_AHEAD_FROM ((uint64_t)1 << 20) /* the next of smaller segments is not made ahead */
 
+/* What no more than some shards' workers do at once: see turn.h. */
+enum turn { TURN_SEAL, TURN_MERGE_RUNS, TURNS };
+
 /* What the shards of a store have in common. */
 struct shard_env {
     struct io_dir *root;
@@ -54,7 +57,7 @@ struct shard_env {
     bool read_only;
     struct shard *shards;
     _Atomic uint64_t batch_number; /* the last one given out */
-    _Atomic bool sealing;          /* a worker is: one at a time, since it takes memory */
+    _Atomic unsigned turns[TURNS]; /* workers that have one: see turn.h */
     struct reserve reserve;
 };
 
@@ -136,10 +139,10 @@ struct shard {
     struct segment *sealing_first; /* sealed by a rotation, not yet by seal.c */
     struct segment *sealing_last;
     unsigned sealing_count;
-    _Atomic bool sealing_put_off; /* the worker is to be told when another shard's is done */
-    pthread_mutex_t merge_lock;   /* one merge, flush or verification at a time; before seal_lock */
-    pthread_mutex_t seal_lock;    /* one sealer at a time; before manifest_lock */
-    pthread_mutex_t ahead_lock;   /* keeps files from being cut and keydirs from being emptied */
+    _Atomic bool put_off[TURNS]; /* the worker is to be told when another shard's is done */
+    pthread_mutex_t merge_lock;  /* one merge, flush or verification at a time; before seal_lock */
+    pthread_mutex_t seal_lock;   /* one sealer at a time; before manifest_lock */
+    pthread_mutex_t ahead_lock;  /* keeps files from being cut and keydirs from being emptied */
     uint64_t *depends_on; /* by shard: position that must be durable there too; NULL if none */
 
     pthread_mutex_t manifest_lock;
