@@ -558,6 +558,46 @@ static void test_a_segment_stays_when_its_manifest_is_in_doubt(void **state)
     rig_stop(rig);
 }
 
+/* ---- in turn --------------------------------------------------------------------------------- */
+
+static uint32_t runs_of(struct shard *shard)
+{
+    return index_lower(&shard->index).runs->count;
+}
+
+/* Four runs that ought to be one, while another shard has the turn; so many that they are merged
+ * all the same; and what was put off, by the next. */
+static void test_runs_of_some_shards_at_a_time_are_merged(void **state)
+{
+    struct rig *rig = rig_that_spills(2);
+    struct shard *shards = rig->shards;
+
+    (void)state;
+    atomic_store(&rig->env.turns[TURN_MERGE_RUNS], 1000);
+    for (unsigned i = 0; i < 400; i += 100) {
+        put_keys(rig, i, i + 100);
+        for (unsigned number = 0; number < 2; number++)
+            assert_ok(spill_flush(&shards[number], false));
+    }
+    assert_int_equal(runs_of(&shards[0]), 4);
+    assert_int_equal(runs_of(&shards[1]), 4);
+    for (unsigned i = 400; runs_of(&shards[1]) != 1; i += 20) {
+        assert_in_range(runs_of(&shards[1]), 4, SPILL_RUNS_LEFT_MAX);
+        put_keys(rig, i, i + 20);
+        assert_ok(spill_flush(&shards[1], false));
+    }
+    atomic_store(&rig->env.turns[TURN_MERGE_RUNS], 0);
+    for (unsigned number = 0; number < 2; number++)
+        (void)shard_take_work(&shards[number], SHARD_WORK_TIDY);
+    assert_ok(spill_tidy(&shards[1]));
+    assert_int_not_equal(shard_take_work(&shards[0], SHARD_WORK_TIDY), 0);
+    shard_do_work(&shards[0], SHARD_WORK_TIDY);
+    assert_int_equal(runs_of(&shards[0]), 1);
+    assert_int_equal(atomic_load(&rig->env.turns[TURN_MERGE_RUNS]), 0);
+    assert_keys(rig, 0, 400);
+    rig_stop(rig);
+}
+
 /* ---- what a manifest says of runs ------------------------------------------------------------ */
 
 static void write_manifest(struct rig *rig)
@@ -635,6 +675,7 @@ int main(void)
         cmocka_unit_test(test_a_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_merged_run_stays_when_its_manifest_is_in_doubt),
         cmocka_unit_test(test_a_segment_stays_when_its_manifest_is_in_doubt),
+        cmocka_unit_test(test_runs_of_some_shards_at_a_time_are_merged),
         cmocka_unit_test(test_a_manifest_names_no_run_that_was_found_damaged),
         cmocka_unit_test(test_the_id_of_a_run_is_never_used_twice),
     };

@@ -3,6 +3,7 @@
 
 #include "index/runmerge.h"
 #include "shard/spill.h"
+#include "shard/turn.h"
 
 #define FAN_IN 4u
 #define BUFFER_PART 64u /* of the budget, for one buffer at most */
@@ -385,6 +386,22 @@ int spill_merge_runs(struct shard *shard, bool into_one)
         if (status == CASK_ECORRUPT)
             shard_distrust_runs(shard);
     }
+    return status;
+}
+
+/* Shards that are filled alike come to have many runs alike. Merging them all at once would keep
+ * the merge_locks of all for as long as it takes, and no keydir could be moved to disk meanwhile. */
+int spill_merge_runs_in_turn(struct shard *shard)
+{
+    const struct run_list *runs = atomic_load(&shard->index.runs);
+    int status;
+
+    if (runs && runs->count > SPILL_RUNS_LEFT_MAX)
+        return spill_merge_runs(shard, false);
+    if (!turn_take(shard, TURN_MERGE_RUNS))
+        return CASK_OK;
+    status = spill_merge_runs(shard, false);
+    turn_pass_on(shard, TURN_MERGE_RUNS);
     return status;
 }
 

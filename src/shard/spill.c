@@ -16,7 +16,6 @@
 
 #define ENTRIES_AT_ONCE 2048u
 #define SMALL_FLUSH 8192u /* entries: what fills the budget are the runs then */
-#define RUNS_LEFT_MAX 16u
 #define LOADED_RUNS_MAX 16u
 #define OPENED_RUNS_PART 4u /* of what keydirs may take, beyond which no run that is opened goes */
 #define LOADED_RUNS_PART 8u /* of the budget, for what runs made while loading take in any case */
@@ -543,7 +542,7 @@ int spill_tidy(struct shard *shard)
 
     pthread_mutex_lock(&shard->merge_lock);
     if (status == CASK_OK && has_dir(shard))
-        status = spill_merge_runs(shard, false);
+        status = spill_merge_runs_in_turn(shard);
     pthread_mutex_unlock(&shard->merge_lock);
     if (status != CASK_OK)
         tell(shard, status);
@@ -566,7 +565,7 @@ int spill_flush(struct shard *shard, bool into_one)
     if (status == CASK_NOTFOUND)
         status = CASK_OK;
     if (status == CASK_OK)
-        merged = spill_merge_runs(shard, into_one);
+        merged = into_one ? spill_merge_runs(shard, true) : spill_merge_runs_in_turn(shard);
     pthread_mutex_unlock(&shard->merge_lock);
     if (status != CASK_OK || merged != CASK_OK)
         tell(shard, status_first(status, merged));
@@ -626,7 +625,7 @@ int spill_flush_for_writer(struct shard *shard)
     if (status == CASK_NOTFOUND)
         status = CASK_OK;
     runs = atomic_load(&shard->index.runs);
-    if (status == CASK_OK && (small || (runs && runs->count > RUNS_LEFT_MAX)))
+    if (status == CASK_OK && (small || (runs && runs->count > SPILL_RUNS_LEFT_MAX)))
         merged = spill_merge_runs(shard, false);
     else
         shard_ask_for_work(shard, SHARD_WORK_TIDY);

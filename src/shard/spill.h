@@ -6,7 +6,8 @@
 #include "shard/shard.h"
 
 #define SPILL_DIR "index"
-#define SPILL_FILTER_BITS 10u /* an entry, where the budget has room for as many */
+#define SPILL_FILTER_BITS 10u   /* an entry, where the budget has room for as many */
+#define SPILL_RUNS_LEFT_MAX 16u /* more of a shard do not wait to be merged */
 #define SPILL_ALWAYS_VALIDATED ((uint64_t)16 << 20) /* runs up to here, at every open */
 
 struct run_config spill_run_config(const struct shard *shard);
@@ -36,6 +37,9 @@ CHECKED int spill_install(struct shard *shard, struct run_list **list, bool cove
 
 /* Merges runs where there are many of one size, or all of them. Under the merge_lock. */
 CHECKED int spill_merge_runs(struct shard *shard, bool into_one);
+
+/* The same where there are many, by a worker whose turn it is; another one is asked again. */
+CHECKED int spill_merge_runs_in_turn(struct shard *shard);
 
 /* While the shard is being opened: merges some of those runs that were made since, if there are
  * more than `most`. Those that the manifest names stay: they lead to segments not opened yet, and
