@@ -159,11 +159,14 @@ static int read_some(const struct overflow *overflow, const struct reading_plan 
         load.within = &overflow->fill_order; /* of a fill that was stopped, what it put */
     }
     int rc = load_run(&load, &outcome);
+    if (rc != 0 || outcome.ops == 0) {
+        return rc;
+    }
     ret_reading->keys = outcome.ops;
     ret_reading->ns = outcome.seconds * 1e9 / (double)outcome.ops;
     ret_reading->p99_ns = ticks_to_ns(histogram_percentile(&outcome.latencies, 0.99));
-    ret_reading->known = rc == 0 && outcome.ops != 0;
-    return rc;
+    ret_reading->known = true;
+    return 0;
 }
 
 /* Phase: the same engine with all of its index in RAM. */

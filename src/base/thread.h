@@ -22,8 +22,8 @@ void thread_lock_soon(pthread_mutex_t *lock);
 #define THREAD_NICE 10
 #define THREAD_LESS_NICE 5
 
-/* From now on the calling thread, when it wakes up, drives no other off a processor: it waits for one
- * that is free, or for its turn. */
+/* From now on the calling thread, when it wakes up, drives no other off a processor: it waits for
+ * one that is free, or for its turn. */
 void thread_do_not_disturb(void);
 
 /* Runs run(argument) and waits for it, in a thread of this nice value, or of the caller's where

@@ -390,7 +390,8 @@ int spill_merge_runs(struct shard *shard, bool into_one)
 }
 
 /* Shards that are filled alike come to have many runs alike. Merging them all at once would keep
- * the merge_locks of all for as long as it takes, and no keydir could be moved to disk meanwhile. */
+ * the merge_locks of all for as long as it takes, and no keydir could be moved to disk
+ * meanwhile. */
 int spill_merge_runs_in_turn(struct shard *shard)
 {
     const struct run_list *runs = atomic_load(&shard->index.runs);

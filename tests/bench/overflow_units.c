@@ -294,6 +294,26 @@ static void test_a_load_that_is_over_says_how_far_it_came(void **state)
     assert_int_equal(outcome.ops, NUM);
 }
 
+static void test_so_do_gets_that_are_over(void **state)
+{
+    (void)state;
+    static const enum load_kind kinds[] = {LOAD_GET, LOAD_GET_MANY};
+    static struct load_outcome outcome;
+    memset(&store, 0, sizeof store);
+    struct load fill = make_load(LOAD_PUT);
+    assert_int_equal(load_run(&fill, &outcome), 0);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct load load = make_load(kinds[i]);
+        load.group = i == 0 ? 1 : 16;
+        load.until_ns = 1;
+        assert_int_equal(load_run(&load, &outcome), 0);
+        assert_int_equal(outcome.ops, 0);
+        load.until_ns = UINT64_MAX;
+        assert_int_equal(load_run(&load, &outcome), 0);
+        assert_int_equal(outcome.ops, NUM);
+    }
+}
+
 static void test_what_a_stopped_load_put_can_be_read(void **state)
 {
     (void)state;
@@ -391,6 +411,7 @@ int main(void)
         cmocka_unit_test(test_fills_are_compared_over_the_keys_both_have_put),
         cmocka_unit_test(test_steps_put_each_key_once),
         cmocka_unit_test(test_a_load_that_is_over_says_how_far_it_came),
+        cmocka_unit_test(test_so_do_gets_that_are_over),
         cmocka_unit_test(test_what_a_stopped_load_put_can_be_read),
         cmocka_unit_test(test_reads_from_the_disk_are_counted),
         cmocka_unit_test(test_a_group_limits_memory),
