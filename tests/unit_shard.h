@@ -129,6 +129,19 @@ static inline struct rig *rig_start(uint32_t shard_count, struct unit_mode mode)
     return rig;
 }
 
+/* Whose index may go to disk, with 4 MiB for it, of which keydirs may take 3. */
+static inline struct rig *rig_that_spills(uint32_t shard_count)
+{
+    struct rig *rig = rig_make(shard_count, unit_modes[0]);
+
+    rig->env.spills = true;
+    rig->env.real_path = rig->place.path;
+    rig->env.budget.limit_bytes = (uint64_t)4 << 20;
+    rig->env.budget.reserve_bytes = (uint64_t)1 << 20;
+    rig_open(rig);
+    return rig;
+}
+
 static inline void rig_stop(struct rig *rig)
 {
     if (rig->shards)

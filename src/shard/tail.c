@@ -14,6 +14,7 @@ struct walk {
     struct tail *tail;
     struct hint *hint; /* where records go */
     uint64_t entries_max;
+    uint64_t covered; /* below this the runs know the segment */
     struct scan scan;
     bool in_batch;
     uint64_t batch_offset;
@@ -128,7 +129,7 @@ static int take(struct walk *walk, const struct record *record, uint64_t offset)
     case RECORD_DELETE:
         break;
     }
-    if (tail->first_sequence == 0 && offset >= tail->segment->covered)
+    if (tail->first_sequence == 0 && offset >= walk->covered)
         tail->first_sequence = record->sequence;
     if (!record->in_batch) {
         drop_open_batch(walk);
@@ -260,28 +261,27 @@ static int read_into(struct walk *walk, uint64_t end, bool skip_damage)
     return status;
 }
 
-/* No more than entries_max of them are kept. */
-static int read_some(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
-                     uint64_t settled, bool skip_damage, uint64_t entries_max,
-                     struct tail *ret_tail)
+int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
+              uint64_t settled, bool skip_damage, struct tail *ret_tail)
 {
-    struct walk walk = {
-        .shard = shard, .tail = ret_tail, .hint = &ret_tail->hint, .entries_max = entries_max};
+    struct walk walk = {.shard = shard,
+                        .tail = ret_tail,
+                        .hint = &ret_tail->hint,
+                        .entries_max = UINT64_MAX,
+                        .covered = UINT64_MAX};
 
     *ret_tail = (struct tail){.segment = segment, .from = from, .settled = min_u64(settled, end)};
     return read_into(&walk, end, skip_damage);
 }
 
-int tail_read(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
-              uint64_t settled, bool skip_damage, struct tail *ret_tail)
-{
-    return read_some(shard, segment, from, end, settled, skip_damage, UINT64_MAX, ret_tail);
-}
-
 int tail_read_settled(struct shard *shard, struct segment *segment, uint64_t from, uint64_t end,
                       struct hint *hint, struct tail *ret_tail)
 {
-    struct walk walk = {.shard = shard, .tail = ret_tail, .hint = hint, .entries_max = UINT64_MAX};
+    struct walk walk = {.shard = shard,
+                        .tail = ret_tail,
+                        .hint = hint,
+                        .entries_max = UINT64_MAX,
+                        .covered = UINT64_MAX};
 
     *ret_tail = (struct tail){.segment = segment, .from = from, .settled = end};
     return read_into(&walk, end, true);
@@ -304,18 +304,26 @@ static bool covers_seal(const struct segment *segment)
     return sealed;
 }
 
-/* With damage in it, all at once. */
+/* No more than entries_max of them are kept, unless there is damage. An open alone asks for this,
+ * while nobody moves what is covered. */
 static int read_bounded(struct shard *shard, struct segment *segment, uint64_t from,
-                        uint64_t settled, bool skip_damage, struct tail *ret_tail)
+                        uint64_t settled, bool skip_damage, uint64_t entries_max,
+                        struct tail *ret_tail)
 {
     uint64_t size = segment_tail(segment);
-    int status = read_some(shard, segment, from, size, settled, skip_damage,
-                           recover_entries_that_wait(shard->env), ret_tail);
+    struct walk walk = {.shard = shard,
+                        .tail = ret_tail,
+                        .hint = &ret_tail->hint,
+                        .entries_max = entries_max,
+                        .covered = segment->covered};
+    int status;
 
+    *ret_tail = (struct tail){.segment = segment, .from = from, .settled = min_u64(settled, size)};
+    status = read_into(&walk, size, skip_damage);
     if (status != CASK_OK || !ret_tail->entries_later || !ret_tail->damaged)
         return status;
     tail_release(ret_tail);
-    return tail_read(shard, segment, from, size, settled, skip_damage, ret_tail);
+    return read_bounded(shard, segment, from, settled, skip_damage, UINT64_MAX, ret_tail);
 }
 
 int tail_read_entries(struct shard *shard, struct tail *tail)
@@ -348,6 +356,7 @@ int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t f
 {
     uint64_t size = segment_tail(segment);
     uint64_t begin = min_u64(max_u64(from, segment->covered), size);
+    uint64_t entries_max = recover_entries_that_wait(shard->env);
     int status;
 
     if (begin > SEGMENT_HEADER_BYTES && begin == segment->covered && covers_seal(segment)) {
@@ -356,11 +365,12 @@ int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t f
         hint_init(&ret_tail->hint, segment->id);
         return CASK_OK;
     }
-    status = read_bounded(shard, segment, begin, settled, skip_damage, ret_tail);
+    status = read_bounded(shard, segment, begin, settled, skip_damage, entries_max, ret_tail);
     if (status != CASK_OK || !ret_tail->half_batch || begin == from)
         return status;
     tail_release(ret_tail);
-    return read_bounded(shard, segment, min_u64(from, size), settled, skip_damage, ret_tail);
+    return read_bounded(shard, segment, min_u64(from, size), settled, skip_damage, entries_max,
+                        ret_tail);
 }
 
 void tail_cut(struct tail *tail, uint64_t offset)
