@@ -15,6 +15,10 @@ int spill_shard(struct cask_db *db, uint32_t shard);
 /* The same in each shard. */
 int spill_all(struct cask_db *db);
 
+/* Merges some sealed segments of a shard, picked by the bits of `picks`, as a merge in the
+ * background may: the tiers of the index stay as they are. */
+int spill_merge_segments(struct cask_db *db, uint32_t shard, uint64_t picks);
+
 #define SPILL_SQUEEZABLE ((uint64_t)16 << 20) /* index_memory for spill_squeeze() */
 
 /* Leaves so little of index_memory that each drain of a stage asks the worker for a flush, and that

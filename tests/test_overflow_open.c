@@ -1,5 +1,5 @@
-/* Opening a shard whose index is on disk: what is read, what is counted, and what memory it takes.
- * The same by public calls is in test_overflow.c. */
+/* Opening a shard whose index is on disk: what is read and what memory it takes. The same by public
+ * calls is in test_overflow.c. */
 #include <unistd.h>
 
 #include "unit_shard.h"
@@ -243,126 +243,6 @@ static void test_a_missing_hint_of_a_covered_segment_is_made(void **state)
     rig_stop(rig);
 }
 
-/* ---- what is counted ------------------------------------------------------------------------- */
-
-static void check_counts(struct rig *rig, uint64_t live, uint64_t dead)
-{
-    assert_int_equal(only(rig)->counts.live_bytes, live);
-    assert_int_equal(only(rig)->counts.dead_bytes, dead);
-}
-
-/* Keys in the runs, above them others, some of them overwritten or deleted again: nothing of that
- * is counted twice, nor is what comes behind the figures forgotten. */
-static void test_figures_are_the_same_after_any_opening(void **state)
-{
-    (void)state;
-    for (unsigned boot = 0; boot < 2; boot++) {
-        struct rig *rig = start(unit_modes[0]);
-        uint64_t live;
-        uint64_t dead;
-
-        put_keys(rig, 0, 40);
-        flush_index(rig);
-        put_keys(rig, 40, 80);
-        put_keys(rig, 50, 60);
-        assert_ok(rig_delete(rig, "key70"));
-        for (unsigned round = 0; round < 3; round++) {
-            pthread_mutex_lock(&only(rig)->lock);
-            assert_ok(shard_drain(only(rig)));
-            pthread_mutex_unlock(&only(rig)->lock);
-            live = only(rig)->counts.live_bytes;
-            dead = only(rig)->counts.dead_bytes;
-            rig_reopen(rig);
-            check_counts(rig, live, dead);
-            rig_reopen(rig);
-            check_counts(rig, live, dead);
-            put_keys(rig, 60, 65);
-            put_keys(rig, 80 + round, 81 + round);
-            pthread_mutex_lock(&only(rig)->lock);
-            assert_ok(shard_drain(only(rig)));
-            pthread_mutex_unlock(&only(rig)->lock);
-            live = only(rig)->counts.live_bytes;
-            dead = only(rig)->counts.dead_bytes;
-            if (boot > 0)
-                other_boot(rig);
-            rig_crash(rig);
-            check_counts(rig, live, dead);
-        }
-        rig_stop(rig);
-    }
-}
-
-/* What the figures count and a power loss took is counted no more. */
-static void test_what_was_cut_off_is_not_counted(void **state)
-{
-    struct rig *rig = start(unit_modes[0]);
-    uint64_t before;
-    size_t kept;
-
-    (void)state;
-    put_keys(rig, 0, 40);
-    flush_index(rig);
-    before = only(rig)->counts.live_bytes;
-    kept = segment_tail(only(rig)->active);
-    put_keys(rig, 40, 80);
-    pthread_mutex_lock(&only(rig)->manifest_lock);
-    assert_ok(shard_write_manifest(only(rig)));
-    pthread_mutex_unlock(&only(rig)->manifest_lock);
-    rig_abandon(rig);
-    rig_cut(rig, 0, "1.data", kept);
-    other_boot(rig);
-    rig_open(rig);
-    check_counts(rig, before, 0);
-    assert_keys(rig, 0, 40);
-    rig_stop(rig);
-}
-
-static uint64_t live_keys(struct rig *rig)
-{
-    const struct index *index = &only(rig)->index;
-
-    return index_entries(index) - index->tombstones - index->lower_tombstones;
-}
-
-/* A tombstone that is in the runs, one that is loaded, one of a key that was put again, and one
- * that was put in between: as many keys as before, and after a flush as many as there are. */
-static void test_tombstones_are_counted_once(void **state)
-{
-    (void)state;
-    for (unsigned crash = 0; crash < 2; crash++) {
-        struct rig *rig = start(unit_modes[0]);
-        uint64_t keys;
-
-        put_keys(rig, 0, 20);
-        flush_index(rig);
-        put_keys(rig, 20, 30);
-        assert_ok(rig_delete(rig, "key25"));
-        assert_ok(spill_flush(only(rig), false));
-        put_keys(rig, 30, 40);
-        assert_ok(rig_delete(rig, "key35"));
-        assert_ok(rig_delete(rig, "key36"));
-        put_keys(rig, 36, 37);
-        assert_ok(rig_delete(rig, "key3"));
-        pthread_mutex_lock(&only(rig)->lock);
-        assert_ok(shard_drain(only(rig)));
-        pthread_mutex_unlock(&only(rig)->lock);
-        keys = live_keys(rig);
-        for (unsigned round = 0; round < 2; round++) {
-            if (crash > 0)
-                rig_crash(rig);
-            else
-                rig_reopen(rig);
-            assert_int_equal(live_keys(rig), keys);
-        }
-        flush_index(rig);
-        assert_int_equal(live_keys(rig), 37);
-        assert_int_equal(index_entries(&only(rig)->index), 37);
-        rig_crash(rig);
-        assert_int_equal(live_keys(rig), 37);
-        rig_stop(rig);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,9 +254,6 @@ int main(void)
         cmocka_unit_test(test_a_tail_of_few_keys_takes_little_memory),
         cmocka_unit_test(test_a_covered_seal_is_still_one),
         cmocka_unit_test(test_a_missing_hint_of_a_covered_segment_is_made),
-        cmocka_unit_test(test_figures_are_the_same_after_any_opening),
-        cmocka_unit_test(test_what_was_cut_off_is_not_counted),
-        cmocka_unit_test(test_tombstones_are_counted_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -322,22 +322,30 @@ static void crowd(struct shard *shard, uint32_t tag)
     assert_int_equal(status, CASK_ENOMEM);
 }
 
-/* A drain that fails leaves all of it staged, also what it has settled. */
-static void test_what_is_settled_twice_is_counted_once(void **state)
+/* Makes up a key whose tag is so far above another one that crowding it leaves room there. */
+static uint32_t key_above(const struct rig *rig, uint32_t tag, char key[16])
+{
+    uint32_t above;
+    unsigned number = 0;
+
+    do {
+        snprintf(key, 16, "last%u", number++);
+        above = hash_tag(op_of(rig, key, "").hash, rig->env.shard_bits);
+    } while (above < tag || above - tag < UINT32_MAX / 8);
+    return above;
+}
+
+/* A drain that fails leaves staged what it could not settle, and no more. */
+static void test_what_is_drained_in_part_is_counted_once(void **state)
 {
     struct rig *rig = rig_that_spills(1);
     struct shard *shard = only(rig);
     uint32_t twice = hash_tag(op_of(rig, "twice", "").hash, rig->env.shard_bits);
-    unsigned number = 0;
     uint64_t live_bytes;
     char last[16];
-    uint32_t tag;
+    uint32_t tag = key_above(rig, twice, last);
 
     (void)state;
-    do { /* one that crowds what is behind it only */
-        snprintf(last, sizeof last, "last%u", number++);
-        tag = hash_tag(op_of(rig, last, "").hash, rig->env.shard_bits);
-    } while (tag < twice || tag - twice < UINT32_MAX / 8);
     assert_ok(keydir_presize(index_keydir(&shard->index), 1000));
     put_keys(rig, 0, 1);
     drain_all(rig);
@@ -347,6 +355,7 @@ static void test_what_is_settled_twice_is_counted_once(void **state)
     crowd(shard, tag);
     pthread_mutex_lock(&shard->lock);
     assert_int_equal(shard_drain(shard), CASK_ENOMEM);
+    assert_int_equal(index_staged(&shard->index), 1);
     live_bytes = shard->counts.live_bytes;
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(shard_drain(shard), CASK_ENOMEM);
@@ -360,25 +369,53 @@ static void test_what_is_settled_twice_is_counted_once(void **state)
     rig_stop(rig);
 }
 
-/* What finds no room in the keydir that is flushed stays staged: an open must read it. */
+/* Flushes while one key finds no room in the keydir, in the midst of others that do. */
+static void flush_with_one_staged(struct rig *rig, char key[16])
+{
+    struct shard *shard = only(rig);
+    uint32_t before = hash_tag(op_of(rig, "before", "").hash, rig->env.shard_bits);
+    uint32_t behind = hash_tag(op_of(rig, "behind", "").hash, rig->env.shard_bits);
+    uint32_t tag = key_above(rig, before > behind ? before : behind, key);
+
+    assert_ok(keydir_presize(index_keydir(&shard->index), 1000)); /* no growth is under way */
+    put_keys(rig, 0, 100);
+    drain_all(rig);
+    assert_ok(rig_put(rig, "before", "value"));
+    assert_ok(rig_put(rig, key, "value"));
+    assert_ok(rig_put(rig, "behind", "value"));
+    assert_ok(rig_put(rig, "key7", "behind"));
+    crowd(shard, tag);
+    assert_ok(spill_flush(shard, false));
+}
+
+/* What finds no room in the keydir that is flushed stays staged, with all that is behind it in the
+ * log: an open must read it, and finds it in one tier. */
 static void test_what_stays_staged_is_not_called_covered(void **state)
 {
     struct rig *rig = rig_that_spills(1);
     struct shard *shard = only(rig);
-    struct shard_op op = op_of(rig, "staged", "value");
+    uint64_t live_bytes;
+    uint64_t dead_bytes;
+    char staged[16];
 
     (void)state;
-    assert_ok(keydir_presize(index_keydir(&shard->index), 1000)); /* no growth is under way */
-    put_keys(rig, 0, 100);
+    flush_with_one_staged(rig, staged);
+    assert_int_equal(keydir_count(index_keydir(&shard->index)) + index_staged(&shard->index), 3);
+    assert_value(rig, "behind", "value");
     drain_all(rig);
-    assert_ok(rig_put(rig, "staged", "value"));
-    crowd(shard, hash_tag(op.hash, rig->env.shard_bits));
-    assert_ok(spill_flush(shard, false));
-    assert_int_equal(keydir_count(index_keydir(&shard->index)) + index_staged(&shard->index), 1);
+    live_bytes = shard->counts.live_bytes;
+    dead_bytes = shard->counts.dead_bytes;
     rig_crash(rig);
     assert_non_null(index_lower(&only(rig)->index).runs);
-    assert_value(rig, "staged", "value");
-    assert_keys(rig, 0, 100);
+    assert_int_equal(keydir_count(index_keydir(&only(rig)->index)), 3);
+    assert_int_equal(only(rig)->counts.live_bytes, live_bytes);
+    assert_int_equal(only(rig)->counts.dead_bytes, dead_bytes);
+    assert_value(rig, "before", "value");
+    assert_value(rig, staged, "value");
+    assert_value(rig, "behind", "value");
+    assert_value(rig, "key7", "behind");
+    assert_keys(rig, 0, 7);
+    assert_keys(rig, 8, 100);
     rig_stop(rig);
 }
 
@@ -511,7 +548,7 @@ int main(void)
         cmocka_unit_test(test_merges_of_runs_wait_for_who_builds_alone),
         cmocka_unit_test(test_merges_of_runs_wait_for_buffers),
         cmocka_unit_test(test_with_nothing_to_move_a_writer_may_try_again),
-        cmocka_unit_test(test_what_is_settled_twice_is_counted_once),
+        cmocka_unit_test(test_what_is_drained_in_part_is_counted_once),
         cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
         cmocka_unit_test(test_a_run_that_no_manifest_names_stays_while_it_is_read),
         cmocka_unit_test(test_runs_of_some_shards_at_a_time_are_merged),

@@ -16,6 +16,7 @@ struct rig {
     struct log_lines lines;
     struct shard *shards;
     uint64_t position; /* of the last write */
+    bool unsettled;    /* opens stop before what was made on the way is listed, as by a kill then */
     /* For a reader: called with the writer once all shards have been read. */
     void (*meanwhile)(struct rig *writer);
     struct rig *writer;
@@ -87,7 +88,7 @@ static inline int rig_try_open(struct rig *rig)
         recover_resolve(recoveries, count);
     for (uint32_t i = 0; i < count && status == CASK_OK; i++)
         status = recover_apply(&recoveries[i]);
-    for (uint32_t i = 0; i < count && status == CASK_OK; i++)
+    for (uint32_t i = 0; i < count && status == CASK_OK && !rig->unsettled; i++)
         status = recover_settle(&recoveries[i]);
     for (uint32_t i = 0; i < count; i++)
         recover_release(&recoveries[i]);

@@ -45,6 +45,23 @@ void index_begin_flush(struct index *index)
     index->tombstones = 0;
 }
 
+/* A reader that goes through the stage meanwhile, from its end to its beginning, meets each of the
+ * others: in its old place, or, where that has been written over, in the new one further on. */
+void index_unstage(struct index *index, uint32_t count)
+{
+    uint32_t staged = atomic_load_explicit(&index->staged, memory_order_relaxed);
+    uint32_t left = (staged & INDEX_STAGED_MASK) - count;
+
+    for (uint32_t i = 0; i < left; i++) {
+        uint64_t word = atomic_load_explicit(&index->stage[i + count], memory_order_relaxed);
+
+        atomic_store_explicit(&index->stage[i], word, memory_order_release);
+        index->stage_tags[i] = index->stage_tags[i + count];
+    }
+    atomic_store_explicit(&index->staged, (staged | INDEX_STAGED_MASK) + 1 + left,
+                          memory_order_release);
+}
+
 void index_hide_flushed(struct index *index)
 {
     atomic_store_explicit(&index->flushing, NULL, memory_order_release);

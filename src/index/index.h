@@ -52,7 +52,6 @@ struct index {
     _Atomic uint64_t run_entries;      /* of all of them */
     bool doubles;        /* some key may have several entries in the keydir, or one that leads to a
                      tombstone: one could not be read */
-    bool resettles;      /* a drain has failed: some of what is staged has its place already */
     uint64_t tombstones; /* entries of the keydir that lead to one, about */
     uint64_t lower_tombstones;    /* the same of the tiers below */
     uint64_t flushing_tombstones; /* of these, those of the keydir that is flushing */
@@ -154,6 +153,9 @@ static inline void index_clear_stage(struct index *index)
 
     atomic_store_explicit(&index->staged, (staged | INDEX_STAGED_MASK) + 1, memory_order_release);
 }
+
+/* Forgets the first `count` entries of the stage, which are in the keydir. */
+void index_unstage(struct index *index, uint32_t count);
 
 /* Those of the stage, newest first. Again if it was emptied meanwhile: what is staged by then may
  * not be for others to see yet, and would seem to go away again. */

@@ -72,6 +72,14 @@ static inline void segment_counts_note(struct segment_counts *counts, uint64_t s
     counts->last_expiry = max_u64(counts->last_expiry, expiry);
 }
 
+/* What the runs of the index know of a segment: the entries of the records below `end`. An open
+ * need not read those, and takes their figures from the manifest. Nothing but a flush, a merge of
+ * runs or one of segments changes them: what an entry of the keydir gives way to lies behind. */
+struct segment_cover {
+    uint64_t end; /* bytes from the segment's start; 0: nothing */
+    struct segment_counts counts;
+};
+
 struct segment {
     uint64_t id;
     uint64_t predecessor;
@@ -96,14 +104,13 @@ struct segment {
     uint64_t sealed_checksum; /* of its bytes, where the manifest knows it */
     uint64_t clean_length;    /* what its hint at the last close covers; 0: none */
     bool in_manifest_sealed;
-    bool unlisted;     /* left out of the manifest: on its way in or out */
-    bool queued;       /* for sealing: not to be merged before it has left the queue */
-    bool hintless;     /* its hint found no room on the disk */
-    bool unmergeable;  /* damage was met in it: it stays as it is */
-    uint64_t covered;  /* bytes from its start of which the runs of the index know the entries */
-    uint64_t covering; /* the same once the flush under way is over */
-    uint64_t covered_before;
-    uint64_t figured; /* while opening: bytes from its start that the counts are of already */
+    bool unlisted;    /* left out of the manifest: on its way in or out */
+    bool queued;      /* for sealing: not to be merged before it has left the queue */
+    bool hintless;    /* its hint found no room on the disk */
+    bool unmergeable; /* damage was met in it: it stays as it is */
+    struct segment_cover covered;
+    struct segment_cover covering; /* the same once the flush under way is over */
+    struct segment_cover covered_before;
     uint64_t shadowed_bytes; /* of live_bytes: dead by the index alone, as cask_merge() found */
     uint64_t carried_at; /* count of the shard's merges when its tombstones had to stay; 0: none */
     struct segment *next_retired;

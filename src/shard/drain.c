@@ -14,16 +14,6 @@ void shard_count_replaced(struct shard *shard, struct segment *segment, uint64_t
         shard->index.tombstones--;
 }
 
-/* Whether the entry at a location was staged behind this one, and settled by a drain that failed
- * after it. */
-static bool was_settled_before(const struct index *index, uint32_t number, uint64_t location)
-{
-    while (index->resettles && ++number < index_staged(index))
-        if (index_staged_at(index, number).location == location)
-            return true;
-    return false;
-}
-
 /* The entry, or one that is in already, stands for the old record. */
 static void give_way(struct shard *shard, const struct keydir_entry *entry, uint64_t location,
                      bool is_in, const struct found *old)
@@ -70,8 +60,7 @@ static int settle(struct shard *shard, uint32_t number)
             if (old.record.key.size != fresh.record.key.size ||
                 !bytes_equal(old.record.key.data, fresh.record.key.data, old.record.key.size))
                 continue;
-            if (!was_settled_before(&shard->index, number, locations[i]))
-                give_way(shard, &entry, locations[i], same, &old);
+            give_way(shard, &entry, locations[i], same, &old);
             same = true;
         }
     }
@@ -104,39 +93,61 @@ static void prefetch_old(const struct shard *shard, uint64_t location)
         segment_prefetch_key(segment, location_offset(location, offset_bits));
 }
 
-/* Entries whose tag is new go in at once. The others wait until the old records of all of them are
+/* Takes out of the keydir again what was settled behind an entry that could not be. Its tags were
+ * new, so it has replaced nothing. */
+static void unsettle(struct shard *shard, uint32_t from, uint32_t end, uint32_t waiting)
+{
+    for (uint32_t i = from; i < end; i++) {
+        struct keydir_entry entry = index_staged_at(&shard->index, i);
+
+        if ((waiting >> i & 1) == 0)
+            keydir_remove(index_keydir(&shard->index), entry.tag, entry.location);
+    }
+}
+
+/* Settles entries from the first on, in the order of the log; *ret_settled is how many.
+ *
+ * Those whose tag is new go in at once. The others wait until the old records of all of them are
  * on their way into the cache: an entry that repeats the tag of one before it in the stage is among
  * them, since by then that one, or what it is to replace, is in the keydir. */
-static int settle_staged(struct shard *shard)
+static int settle_staged(struct shard *shard, uint32_t *ret_settled)
 {
     struct index *index = &shard->index;
     uint32_t staged = index_staged(index);
     uint32_t waiting = 0;
+    uint32_t left;
+    uint32_t end;
+    int failed = CASK_OK;
     int status = CASK_OK;
 
     prefetch_staged(index);
-    for (uint32_t i = 0; status == CASK_OK && i < staged; i++) {
-        struct keydir_entry entry = index_staged_at(index, i);
+    for (end = 0; failed == CASK_OK && end < staged; end += failed == CASK_OK) {
+        struct keydir_entry entry = index_staged_at(index, end);
         uint64_t old;
 
-        status = keydir_insert_new(index_keydir(index), entry.tag, entry.location, &old);
-        if (status == CASK_EEXIST) {
-            waiting |= UINT32_C(1) << i;
+        failed = keydir_insert_new(index_keydir(index), entry.tag, entry.location, &old);
+        if (failed == CASK_EEXIST) {
+            waiting |= UINT32_C(1) << end;
             prefetch_old(shard, old);
-            status = CASK_OK;
+            failed = CASK_OK;
         }
     }
-    for (; status == CASK_OK && waiting != 0; waiting &= waiting - 1)
-        status = settle(shard, (uint32_t)__builtin_ctz(waiting));
-    return status;
+    for (left = waiting; left != 0; left &= left - 1) {
+        status = settle(shard, (uint32_t)__builtin_ctz(left));
+        if (status != CASK_OK)
+            break;
+    }
+    *ret_settled = left == 0 ? end : (uint32_t)__builtin_ctz(left);
+    unsettle(shard, *ret_settled, end, waiting);
+    return status_first(status, failed);
 }
 
-/* Entries that were settled before a failure stay staged as well; settling them again does
- * nothing. */
+/* What does not find room stays staged: the end of the log, of which the keydir has nothing. */
 int shard_drain(struct shard *shard)
 {
     struct index *index = &shard->index;
     uint32_t staged = index_staged(index);
+    uint32_t settled = 0;
     int status = staged == 0 ? CASK_OK : keydir_reserve(index_keydir(index), staged);
 
     /* With the budget used up, what is staged replaces entries; the few that do not find the slots
@@ -144,11 +155,12 @@ int shard_drain(struct shard *shard)
     if (status == CASK_ENOMEM && keydir_count(index_keydir(index)) > 0)
         status = CASK_OK;
     if (status == CASK_OK) {
-        status = settle_staged(shard);
-        index->resettles = status != CASK_OK;
+        status = settle_staged(shard, &settled);
+        if (status == CASK_OK)
+            index_clear_stage(index);
+        else if (settled > 0)
+            index_unstage(index, settled);
     }
-    if (status == CASK_OK)
-        index_clear_stage(index);
     if (shard->counts.dead_bytes > shard->merge_above)
         shard_ask_for_work(shard, SHARD_WORK_MERGE);
     spill_look(shard->env);

@@ -19,21 +19,8 @@ struct loading {
     bool tombstone;
 };
 
-/* Whether the manifest's figures, with which an open begins, count the record at a location, and
- * what it replaced, already. */
-static bool is_figured(const struct shard *shard, uint64_t location)
-{
-    unsigned offset_bits = shard->config.offset_bits;
-    const struct segment *segment = segments_get(&shard->segments,
-                                                 location_segment(location, offset_bits));
-
-    return segment && location_offset(location, offset_bits) < segment->figured;
-}
-
 static void count_added(struct shard *shard, struct segment *segment, const struct loading *entry)
 {
-    if (is_figured(shard, entry->location))
-        return;
     segment_counts_note(&segment->counts, entry->sequence, 0);
     segment->counts.live_bytes += entry->size;
     shard->counts.live_bytes += entry->size;
@@ -41,14 +28,6 @@ static void count_added(struct shard *shard, struct segment *segment, const stru
         shard_count_dead(shard, segment, entry->size);
         segment->counts.tombstone_bytes += entry->size;
     }
-}
-
-/* Counts a record that gave way to another one, unless the figures do so already. */
-static void count_replaced(struct shard *shard, struct segment *segment, uint64_t size,
-                           uint64_t location, uint64_t newer)
-{
-    if (!is_figured(shard, location) || !is_figured(shard, newer))
-        shard_count_dead(shard, segment, min_u64(size, segment->counts.live_bytes));
 }
 
 /* Whether the entry's key is the old record's. Where the entry's own record is damaged, its hash
@@ -101,10 +80,9 @@ static int decide(struct shard *shard, struct segment *segment, const struct loa
             if (old.record.type == RECORD_DELETE)
                 shard->index.tombstones -= min_u64(shard->index.tombstones, 1);
             else
-                count_replaced(shard, old.segment, record_size(&old.record), location,
-                               entry->location);
+                shard_count_dead(shard, old.segment, record_size(&old.record));
         } else if (!entry->tombstone) {
-            count_replaced(shard, segment, entry->size, entry->location, location);
+            shard_count_dead(shard, segment, entry->size);
         }
     }
     record_buffer_release(&buffer);
@@ -176,7 +154,7 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
         status = look_in_run(shard, entry, fresh, locations, found);
     }
     index_count(&shard->index, 0, &counts);
-    if (status == CASK_OK && !entry->tombstone && !is_figured(shard, entry->location))
+    if (status == CASK_OK && !entry->tombstone)
         shard_count_dead(shard, segment, entry->size);
     return status == CASK_EEXIST ? CASK_OK : status;
 }
@@ -267,7 +245,7 @@ static uint64_t count_new_tags(const struct shard *shard, const struct segment *
         struct hint_entry entry = hint_entry_at(hint, i);
         uint32_t tag = hash_tag(entry.hash, shard->env->shard_bits);
 
-        if (entry.offset < segment->covered)
+        if (entry.offset < segment->covered.end)
             continue;
         if (tag != previous)
             count += keydir_find(index_keydir(&shard->index), tag, NULL, 0) == 0;
@@ -300,8 +278,7 @@ static uint64_t stride_for(uint64_t count, bool in_order)
 /* What is behind the part that is counted already. */
 static uint64_t uncounted(const struct segment *segment, uint64_t from, uint64_t end)
 {
-    from = max_u64(max_u64(segment->covered, SEGMENT_HEADER_BYTES),
-                   max_u64(segment->figured, from));
+    from = max_u64(max_u64(segment->covered.end, SEGMENT_HEADER_BYTES), from);
     return end > from ? end - from : 0;
 }
 
@@ -320,15 +297,20 @@ int load_hint(struct loader *loader, struct segment *segment, const struct hint 
         struct loading loading = loading_of(shard, segment, &entry);
 
         at = (at + stride) % hint->count;
-        if (entry.offset < segment->covered)
+        if (entry.offset < segment->covered.end)
             continue;
-        listed += entry.offset < segment->figured ? 0 : entry.size;
+        listed += entry.size;
         status = load_entry(loader, segment, &loading);
     }
     count_rest(shard, segment, uncounted(segment, 0, hint->length), listed);
     segment->counts.last_expiry = hint->max_expiry == 0 ? UINT64_MAX : hint->max_expiry;
     segment->max_batch = max_u64(segment->max_batch, hint->max_batch);
     return status;
+}
+
+void load_rest(struct shard *shard, struct segment *segment, uint64_t end)
+{
+    count_rest(shard, segment, uncounted(segment, 0, end), 0);
 }
 
 static uint32_t tag_at(const struct shard *shard, const struct hint *hint, uint64_t i)
@@ -382,9 +364,9 @@ int load_tail(struct loader *loader, const struct tail *tail)
         struct loading loading = loading_of(shard, segment, &entry);
 
         prefetch_ahead(shard, &tail->hint, i);
-        if (entry.offset < segment->covered)
+        if (entry.offset < segment->covered.end)
             continue;
-        listed += entry.offset < segment->figured ? 0 : loading.size;
+        listed += loading.size;
         status = load_entry(loader, segment, &loading);
     }
     count_rest(shard, segment, uncounted(segment, tail->from, tail->end), listed);
@@ -393,18 +375,21 @@ int load_tail(struct loader *loader, const struct tail *tail)
     return status;
 }
 
-/* Takes what was cut off out of the figures; what of it was alive is not known. */
+/* Takes what was cut off out of the figures, before anything else is counted; what of it was alive
+ * is not known. */
 void load_cut(struct shard *shard, struct segment *segment, uint64_t end)
 {
-    uint64_t lost = segment->figured > end ? segment->figured - end : 0;
+    uint64_t lost = segment->covered.end > end ? segment->covered.end - end : 0;
     uint64_t live = min_u64(lost, segment->counts.live_bytes);
     uint64_t dead = min_u64(lost - live, segment->counts.dead_bytes);
 
+    if (lost == 0)
+        return;
     segment->counts.live_bytes -= live;
     segment->counts.dead_bytes -= dead;
     shard->counts.live_bytes -= live;
     shard->counts.dead_bytes -= dead;
-    segment->figured -= lost;
+    segment->covered = (struct segment_cover){end, segment->counts};
 }
 
 void load_finish(struct loader *loader)

@@ -193,27 +193,36 @@ static int load_sealed(struct recovery *recovery, struct segment *segment,
     return status;
 }
 
-/* One that the runs know all of. Its hint is read by merges and by verification; where there is
- * none, as the disk was full, it is made now. */
-static int see_to_hint(struct recovery *recovery, struct segment *segment,
-                       const struct manifest_segment *listed)
+/* Whether there is no hint of all of a segment: that of an earlier close covers less. */
+static bool lacks_hint(const struct shard *shard, const struct manifest_segment *listed)
 {
     char name[SEGMENT_NAME_BYTES];
     uint8_t length[8];
     struct io_file *file;
+    bool lacks;
     int status;
 
-    if (recovery->shard->env->read_only || !segment->file)
-        return CASK_OK;
     segment_hint_name(listed->id, name);
-    status = io_open(recovery->shard->dir, name, IO_READ, &file);
-    if (status == CASK_OK) { /* that of an earlier close covers less */
-        status = io_read(file, HINT_AT_LENGTH, length, sizeof length, NULL);
-        if (status == CASK_OK && get_u64(length) != listed->length)
-            status = CASK_NOTFOUND;
-        io_close(file);
-    }
-    return status == CASK_NOTFOUND ? load_by_reading(recovery, segment, listed) : CASK_OK;
+    status = io_open(shard->dir, name, IO_READ, &file);
+    if (status != CASK_OK)
+        return status == CASK_NOTFOUND;
+    lacks = io_read(file, HINT_AT_LENGTH, length, sizeof length, NULL) == CASK_OK &&
+            get_u64(length) != listed->length;
+    io_close(file);
+    return lacks;
+}
+
+/* One that the runs know all of, but for its seal. Its hint is read by merges and by verification;
+ * where there is none, as the disk was full, it is made now. */
+static int see_to_hint(struct recovery *recovery, struct segment *segment,
+                       const struct manifest_segment *listed)
+{
+    const struct shard *shard = recovery->shard;
+
+    if (!shard->env->read_only && segment->file && lacks_hint(shard, listed))
+        return load_by_reading(recovery, segment, listed);
+    load_rest(recovery->shard, segment, listed->length);
+    return CASK_OK;
 }
 
 static int read_sealed(struct recovery *recovery, struct segment *segment,
@@ -231,7 +240,7 @@ static int read_sealed(struct recovery *recovery, struct segment *segment,
     segment->in_manifest_sealed = true;
     segment->sealed_checksum = listed->checksum;
     segment->predecessor = listed->predecessor;
-    if (segment->covered + SEGMENT_SEAL_BYTES < listed->length) /* else all of it is in the runs */
+    if (segment->covered.end + SEGMENT_SEAL_BYTES < listed->length)
         status = load_sealed(recovery, segment, listed);
     else
         status = see_to_hint(recovery, segment, listed);
@@ -247,13 +256,13 @@ static int read_open(struct recovery *recovery, struct segment *segment,
     struct shard *shard = recovery->shard;
     struct tail *tail = &recovery->tails[recovery->tail_count];
     uint64_t size = segment_tail(segment);
-    uint64_t settled = max_u64(listed->length, segment->covered);
+    uint64_t settled = max_u64(listed->length, segment->covered.end);
     uint64_t from = SEGMENT_HEADER_BYTES;
     struct hint hint;
     int status;
 
     segment->predecessor = listed->predecessor;
-    if ((listed->flags & MANIFEST_CLEAN) && listed->length <= segment->covered) {
+    if ((listed->flags & MANIFEST_CLEAN) && listed->length <= segment->covered.end) {
         from = listed->length;
         segment->clean_length = listed->length;
         status = CASK_NOTFOUND; /* the runs know all that its hint does */
@@ -285,9 +294,7 @@ static int read_open(struct recovery *recovery, struct segment *segment,
     return CASK_OK;
 }
 
-/* What the runs of the index cover need not be read; its figures are in the manifest. They are of
- * all that the segment held when the manifest was written, so what is loaded of that is not counted
- * again. */
+/* What the runs of the index cover need not be read; its figures are in the manifest. */
 static void take_covered(struct recovery *recovery, struct segment *segment,
                          const struct manifest_segment *listed)
 {
@@ -295,13 +302,12 @@ static void take_covered(struct recovery *recovery, struct segment *segment,
 
     if (!recovery->has_runs || recovery->manifest.run_count == 0)
         return;
-    segment->figured = SEGMENT_HEADER_BYTES + listed->live_bytes + listed->dead_bytes;
-    segment->covered = listed->indexed;
-    segment->covered_before = listed->indexed;
-    segment->covering = listed->indexed;
     segment->counts = (struct segment_counts){
         listed->live_bytes,   listed->dead_bytes,   listed->tombstone_bytes, listed->records,
         listed->min_sequence, listed->max_sequence, listed->last_expiry};
+    segment->covered = (struct segment_cover){listed->indexed, segment->counts};
+    segment->covered_before = segment->covered;
+    segment->covering = segment->covered;
     shard->counts.live_bytes += listed->live_bytes;
     shard->counts.dead_bytes += listed->dead_bytes;
     recovery->max_sequence = max_u64(recovery->max_sequence, listed->max_sequence);
@@ -585,7 +591,7 @@ static uint64_t newest_known(const struct recovery *recovery)
     for (uint64_t i = 0; i < recovery->tail_count; i++) {
         const struct tail *tail = &recovery->tails[i];
 
-        if (tail->segment->covered > SEGMENT_HEADER_BYTES)
+        if (tail->segment->covered.end > SEGMENT_HEADER_BYTES)
             newest = max_u64(newest, tail->first_sequence == 0 ? tail->segment->counts.max_sequence
                                                                : tail->first_sequence - 1);
     }

@@ -74,6 +74,9 @@ CHECKED int recover_check_unlisted(struct shard *shard);
 CHECKED int load_hint(struct loader *loader, struct segment *segment, const struct hint *hint);
 CHECKED int load_tail(struct loader *loader, const struct tail *tail);
 
+/* Counts what of a segment, up to `end`, the runs do not cover and no record is. */
+void load_rest(struct shard *shard, struct segment *segment, uint64_t end);
+
 /* Takes what was cut off at `end` out of the segment's figures. */
 void load_cut(struct shard *shard, struct segment *segment, uint64_t end);
 

@@ -35,7 +35,7 @@ static bool is_settled_behind(const struct recovery *recovery, uint64_t i)
     while (++i < recovery->tail_count) {
         const struct segment *segment = recovery->tails[i].segment;
 
-        if (max_u64(segment->covered, segment->clean_length) > SEGMENT_HEADER_BYTES)
+        if (max_u64(segment->covered.end, segment->clean_length) > SEGMENT_HEADER_BYTES)
             return true;
     }
     return false;

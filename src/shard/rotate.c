@@ -31,12 +31,12 @@ static void describe(const struct segment *segment, struct manifest_segment *to)
     }
 }
 
-/* Its figures too, which an open that need not read it cannot know otherwise. */
+/* The figures of what an open need not read, which it cannot know otherwise. */
 static void describe_covered(const struct segment *segment, struct manifest_segment *to)
 {
-    const struct segment_counts *counts = &segment->counts;
+    const struct segment_counts *counts = &segment->covered.counts;
 
-    to->indexed = min_u64(segment->covered, segment_tail(segment));
+    to->indexed = min_u64(segment->covered.end, segment_tail(segment));
     to->live_bytes = counts->live_bytes;
     to->dead_bytes = counts->dead_bytes;
     to->tombstone_bytes = min_u64(counts->tombstone_bytes, counts->dead_bytes);
@@ -44,6 +44,13 @@ static void describe_covered(const struct segment *segment, struct manifest_segm
     to->min_sequence = counts->min_sequence;
     to->max_sequence = counts->max_sequence;
     to->last_expiry = counts->last_expiry;
+}
+
+/* Those made while the shard is being opened are of what is not called covered yet: the next open
+ * would load it once more, and have entries in two tiers. */
+static bool is_to_be_listed(const struct shard *shard, const struct run *run)
+{
+    return !shard->has_unlisted_runs || run->id < shard->first_loaded_run;
 }
 
 /* Under manifest_lock, as the list of runs changes. */
@@ -54,13 +61,14 @@ static void list_runs(struct shard *shard, struct manifest *manifest)
     for (uint32_t i = 0; runs && i < runs->count; i++) {
         const struct run *run = runs->runs[i];
 
+        if (!is_to_be_listed(shard, run))
+            continue;
         manifest->runs[manifest->run_count++] = (struct manifest_run){run->id, run->count,
                                                                       run->bytes, run->checksum};
     }
 }
 
-/* In ascending order of ids. What a merge has written has no figures until the runs cover it: it
- * counts as dead until the index is moved over. Under the lock. */
+/* In ascending order of ids. Under the lock. */
 static void list_segments(struct shard *shard, struct manifest *manifest, bool has_runs)
 {
     struct segment *segment = segments_at_or_after(&shard->segments, 0);
@@ -68,7 +76,7 @@ static void list_segments(struct shard *shard, struct manifest *manifest, bool h
     for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1))
         if (!segment->unlisted) {
             describe(segment, &manifest->segments[manifest->count]);
-            if (has_runs && (segment->covered > 0 || segment->predecessor != 0))
+            if (has_runs)
                 describe_covered(segment, &manifest->segments[manifest->count]);
             manifest->count++;
         }
@@ -99,9 +107,6 @@ int shard_write_manifest(struct shard *shard)
 
     memcpy(manifest.boot_id, shard->env->boot_id, sizeof manifest.boot_id);
     pthread_mutex_lock(&shard->lock);
-    if (has_runs && index_staged(&shard->index) > 0)
-        status = shard_drain(shard); /* so that the figures count what the staged have replaced */
-    (void)status;                    /* of what stays staged they do not: a pity */
     if (has_runs)
         describe_tombstones(shard, &manifest);
     manifest.next_sequence = shard->next_sequence;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "index/runmerge.h"
+#include "shard/cover.h"
 #include "shard/spill.h"
 #include "shard/turn.h"
 
@@ -59,17 +60,14 @@ struct resolver {
     bool every_tag; /* what leads nowhere is to be found and dropped too */
     struct dead {
         struct segment *segment;
+        uint64_t offset;
         uint64_t bytes;
     } * dead; /* found, not counted yet */
     size_t dead_count;
     size_t dead_room;
-    uint64_t tombstones; /* entries dropped that led to one */
-};
-
-/* What the index knows of its lower tiers. */
-struct tombstones {
-    uint64_t count;
-    bool doubts;
+    uint64_t tombstones;        /* entries dropped that led to one */
+    uint64_t tombstones_before; /* what the index knew of its lower tiers */
+    bool doubts_before;
 };
 
 /* One entry of a group with its record. */
@@ -95,8 +93,10 @@ static int note_dead(struct resolver *resolver, const struct proof *proof)
         resolver->dead = grown;
         resolver->dead_room = room;
     }
-    resolver->dead[resolver->dead_count++] = (struct dead){proof->found.segment,
-                                                           record_size(&proof->found.record)};
+    resolver->dead[resolver->dead_count++] = (struct dead){
+        proof->found.segment,
+        location_offset(proof->entry->location, resolver->shard->config.offset_bits),
+        record_size(&proof->found.record)};
     return CASK_OK;
 }
 
@@ -169,43 +169,39 @@ static int resolve(void *context, struct run_merge_entry *entries,
     return status;
 }
 
-/* Before the manifest tells how many there are. Returns the number before; the merge_lock keeps
- * away whoever else might change it. */
-static struct tombstones count_tombstones(const struct resolver *resolver)
+/* Counts what was dropped, before the manifest tells how much is left: what dies in a merge of runs
+ * no later open would find. Segments go by merges only, which the merge_lock keeps away, as it does
+ * whoever else might change the tombstones of the lower tiers. */
+static void count_dropped(struct resolver *resolver)
 {
-    struct index *index = &resolver->shard->index;
-    struct tombstones before;
+    struct shard *shard = resolver->shard;
+    struct index *index = &shard->index;
 
-    pthread_mutex_lock(&resolver->shard->lock);
-    before = (struct tombstones){index->lower_tombstones, index->doubts};
-    index->lower_tombstones -= min_u64(resolver->tombstones, before.count);
+    pthread_mutex_lock(&shard->lock);
+    for (size_t i = 0; i < resolver->dead_count; i++)
+        cover_count_dropped(shard, resolver->dead[i].segment, resolver->dead[i].offset,
+                            resolver->dead[i].bytes);
+    resolver->tombstones_before = index->lower_tombstones;
+    resolver->doubts_before = index->doubts;
+    index->lower_tombstones -= min_u64(resolver->tombstones, index->lower_tombstones);
     if (resolver->every_tag) {
         index->lower_tombstones = 0;
         index->doubts = false;
     }
-    pthread_mutex_unlock(&resolver->shard->lock);
-    return before;
-}
-
-static void restore_tombstones(struct shard *shard, struct tombstones before)
-{
-    pthread_mutex_lock(&shard->lock);
-    shard->index.lower_tombstones = before.count;
-    shard->index.doubts = before.doubts;
     pthread_mutex_unlock(&shard->lock);
 }
 
-/* Segments go by merges only, which the merge_lock keeps away. */
-static void count_dead(struct resolver *resolver)
+/* The entries are still there: the list without them did not come to be. */
+static void count_them_again(const struct resolver *resolver)
 {
     struct shard *shard = resolver->shard;
 
     pthread_mutex_lock(&shard->lock);
     for (size_t i = 0; i < resolver->dead_count; i++)
-        shard_count_dead(
-            shard, resolver->dead[i].segment,
-            min_u64(resolver->dead[i].bytes, resolver->dead[i].segment->counts.live_bytes));
-    shard->spill_counts.run_merges++;
+        cover_count_again(shard, resolver->dead[i].segment, resolver->dead[i].offset,
+                          resolver->dead[i].bytes);
+    shard->index.lower_tombstones = resolver->tombstones_before;
+    shard->index.doubts = resolver->doubts_before;
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -333,7 +329,6 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
     struct run_list *old = atomic_load(&shard->index.runs);
     struct resolver resolver = {
         .shard = shard, .oldest = first + count == old->count && !loading, .every_tag = every_tag};
-    struct tombstones before;
     struct run_list *list;
     struct run *run = NULL;
     int status = loading ? build_merged(&resolver, old->runs + first, count, &run)
@@ -343,16 +338,18 @@ static int merge_some(struct shard *shard, uint32_t first, uint32_t count, bool 
         free(resolver.dead);
         return status;
     }
-    before = count_tombstones(&resolver);
+    count_dropped(&resolver);
     list = replaced(old, first, count, run);
     status = list ? spill_install(shard, &list, false, loading) : CASK_ENOMEM;
     if (status == CASK_OK) {
         retire(shard, list, first, count);
-        count_dead(&resolver);
+        pthread_mutex_lock(&shard->lock);
+        shard->spill_counts.run_merges++;
+        pthread_mutex_unlock(&shard->lock);
     } else {
         uint64_t id = run->id;
 
-        restore_tombstones(shard, before);
+        count_them_again(&resolver);
         run_close(run);
         if (atomic_load(&shard->failed) == CASK_OK)
             spill_remove_run(shard, id);

@@ -105,8 +105,8 @@ void shard_fail(struct shard *shard, int status, const char *doing)
                shard->env->path, (unsigned)shard->number, doing, cask_strerror(status));
 }
 
-/* No more than is alive: what is counted twice, in rare histories, makes a figure wrong, but no
- * manifest that the next open would refuse. */
+/* No more than is alive, should a figure be wrong, as where damage was cut off: else it would wrap
+ * around, and the next open refuse the manifest. */
 void shard_count_dead(struct shard *shard, struct segment *segment, uint64_t bytes)
 {
     bytes = min_u64(bytes, segment->counts.live_bytes);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/pages.h"
+#include "shard/cover.h"
 #include "shard/spill.h"
 
 #define ENTRIES_AT_ONCE 2048u
@@ -325,27 +326,6 @@ int spill_open_built(struct shard *shard, const struct run_config *config,
 
 /* ---- flushing -------------------------------------------------------------------------------- */
 
-/* How far each segment will be covered: all of it that the keydir knows, which is all but what is
- * still staged. Under the lock. */
-static void mark_covered(struct shard *shard)
-{
-    unsigned offset_bits = shard->config.offset_bits;
-    struct segment *segment = segments_at_or_after(&shard->segments, 0);
-
-    shard->covering_batch = 0;
-    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
-        segment->covering = segment->unlisted ? 0 : segment_tail(segment);
-        shard->covering_batch = max_u64(shard->covering_batch, segment->max_batch);
-    }
-    for (uint32_t i = 0; i < index_staged(&shard->index); i++) {
-        uint64_t location = index_staged_at(&shard->index, i).location;
-
-        segment = segments_get(&shard->segments, location_segment(location, offset_bits));
-        if (segment)
-            segment->covering = min_u64(segment->covering, location_offset(location, offset_bits));
-    }
-}
-
 /* Takes the keydir out of use. With no memory left even what is staged may not fit into it: then
  * that stays staged. CASK_NOTFOUND if there is nothing to move. */
 static int begin(struct shard *shard, uint64_t *ret_position)
@@ -364,30 +344,11 @@ static int begin(struct shard *shard, uint64_t *ret_position)
     if (status == CASK_OK && keydir_count(index_keydir(&shard->index)) == 0)
         status = CASK_NOTFOUND;
     if (status == CASK_OK) {
-        mark_covered(shard);
+        cover_mark(shard);
         index_begin_flush(&shard->index);
     }
     pthread_mutex_unlock(&shard->lock);
     return status;
-}
-
-/* What is covered is durable, with what it depends on in other shards, and is not read by an open:
- * so its batches are settled. Under manifest_lock. */
-static void cover(struct shard *shard, bool covered)
-{
-    struct segment *segment;
-
-    pthread_mutex_lock(&shard->lock);
-    segment = segments_at_or_after(&shard->segments, 0);
-    for (; segment; segment = segments_at_or_after(&shard->segments, segment->id + 1)) {
-        uint64_t before = segment->covered;
-
-        segment->covered = covered ? max_u64(segment->covering, before) : segment->covered_before;
-        segment->covered_before = before;
-    }
-    if (covered)
-        shard->settled_batch = max_u64(shard->settled_batch, shard->covering_batch);
-    pthread_mutex_unlock(&shard->lock);
 }
 
 static uint64_t take_flushing_tombstones(struct shard *shard)
@@ -416,13 +377,13 @@ int spill_install(struct shard *shard, struct run_list **list, bool covers, bool
     tombstones = covers ? take_flushing_tombstones(shard) : 0;
     covers &= !loading; /* what is behind in the log is still to come */
     if (covers)
-        cover(shard, true);
+        cover_take(shard);
     if (!loading)
         status = shard_write_manifest(shard);
     if (status != CASK_OK) {
         index_set_runs(&shard->index, old);
         if (covers)
-            cover(shard, false);
+            cover_take_back(shard);
         pthread_mutex_lock(&shard->lock);
         shard->index.flushing_tombstones += tombstones;
         pthread_mutex_unlock(&shard->lock);
@@ -671,20 +632,21 @@ int spill_settle(struct shard *shard)
 
     pthread_mutex_lock(&shard->merge_lock);
     shard->uses_reserve = true;
+    shard->has_unlisted_runs = false; /* they are to be listed from now on */
     status = index_has_lower(&shard->index) ? flush(shard, false) : CASK_NOTFOUND;
     shard->uses_reserve = false;
     if (status == CASK_NOTFOUND) {
         pthread_mutex_lock(&shard->manifest_lock);
         if (index_has_lower(&shard->index)) {
             pthread_mutex_lock(&shard->lock);
-            mark_covered(shard);
+            cover_mark(shard);
             pthread_mutex_unlock(&shard->lock);
-            cover(shard, true);
+            cover_take(shard);
         }
         status = shard_write_manifest(shard);
         pthread_mutex_unlock(&shard->manifest_lock);
     }
-    shard->has_unlisted_runs = false;
+    shard->has_unlisted_runs = status != CASK_OK;
     pthread_mutex_unlock(&shard->merge_lock);
     return status;
 }

@@ -294,10 +294,10 @@ static bool covers_seal(const struct segment *segment)
     struct record record;
     bool sealed;
 
-    if (segment->covered < SEGMENT_HEADER_BYTES + SEGMENT_SEAL_BYTES)
+    if (segment->covered.end < SEGMENT_HEADER_BYTES + SEGMENT_SEAL_BYTES)
         return false;
     record_buffer_init(&buffer);
-    sealed = segment_read(segment, segment->covered - SEGMENT_SEAL_BYTES, false, true, &buffer,
+    sealed = segment_read(segment, segment->covered.end - SEGMENT_SEAL_BYTES, false, true, &buffer,
                           &record) == CASK_OK &&
              record.type == RECORD_SEAL;
     record_buffer_release(&buffer);
@@ -315,7 +315,7 @@ static int read_bounded(struct shard *shard, struct segment *segment, uint64_t f
                         .tail = ret_tail,
                         .hint = &ret_tail->hint,
                         .entries_max = entries_max,
-                        .covered = segment->covered};
+                        .covered = segment->covered.end};
     int status;
 
     *ret_tail = (struct tail){.segment = segment, .from = from, .settled = min_u64(settled, size)};
@@ -355,11 +355,11 @@ int tail_read_uncovered(struct shard *shard, struct segment *segment, uint64_t f
                         uint64_t settled, bool skip_damage, struct tail *ret_tail)
 {
     uint64_t size = segment_tail(segment);
-    uint64_t begin = min_u64(max_u64(from, segment->covered), size);
+    uint64_t begin = min_u64(max_u64(from, segment->covered.end), size);
     uint64_t entries_max = recover_entries_that_wait(shard->env);
     int status;
 
-    if (begin > SEGMENT_HEADER_BYTES && begin == segment->covered && covers_seal(segment)) {
+    if (begin > SEGMENT_HEADER_BYTES && begin == segment->covered.end && covers_seal(segment)) {
         *ret_tail = (struct tail){
             .segment = segment, .from = begin, .settled = begin, .end = begin, .sealed = true};
         hint_init(&ret_tail->hint, segment->id);
