@@ -15,9 +15,10 @@
 #define BYTES_AN_ENTRY 12u /* in a keydir, about */
 #define EXCESS_PART 4u     /* of the budget's reserve: less is left to the next flush */
 #define ASIDE_PART 2u      /* of what keydirs may take: the rest is left to writers */
-#define ASIDE_TRIES 4u
-#define ASIDE_LEAST 16384u /* bytes */
-#define BYTES_GROWN 15u    /* for an entry in a keydir that has just grown */
+#define ASIDE_FLUSHES_MAX 4u
+#define ASIDE_LOOKS_MAX 1000u /* a merge that is kept slow is not waited for longer than a second */
+#define ASIDE_LEAST 16384u    /* bytes */
+#define BYTES_GROWN 15u       /* for an entry in a keydir that has just grown */
 #define LOOKS_MAX 50u
 #define LOOK_AGAIN_NS 1000000
 
@@ -225,19 +226,45 @@ static int flush_any(struct shard *shard)
     return status;
 }
 
+/* Whether another merge has set memory aside: it gives back what it does not use, and its keydir can
+ * be moved then. */
+static bool others_have_aside(struct shard *shard)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < shard->env->shard_count; i++) {
+        struct shard *other = &shard->env->shards[i];
+
+        if (other == shard)
+            continue;
+        pthread_mutex_lock(&other->lock);
+        bytes += other->index.keydirs[0].aside_bytes + other->index.keydirs[1].aside_bytes;
+        pthread_mutex_unlock(&other->lock);
+    }
+    return bytes > 0;
+}
+
+/* Who waits has nothing aside itself, so that somebody always goes on. */
 void spill_set_aside(struct shard *shard, uint64_t entries)
 {
     uint64_t most = keydirs_may_take(&shard->env->budget) / ASIDE_PART;
     uint64_t there = keydir_count(index_keydir(&shard->index));
     uint64_t bytes = min_u64((entries + there / 4) * BYTES_GROWN + ASIDE_LEAST, most);
-    int status = CASK_OK;
+    struct timespec pause = {0, LOOK_AGAIN_NS};
+    unsigned flushes = 0;
+    unsigned looks = 0;
 
     if (!index_has_lower(&shard->index))
         return;
-    for (unsigned i = 0; status == CASK_OK && i < ASIDE_TRIES; i++) {
-        if (set_aside(shard, bytes))
+    while (!set_aside(shard, bytes)) {
+        int status = flushes++ < ASIDE_FLUSHES_MAX ? flush_any(shard) : CASK_NOTFOUND;
+
+        if (status == CASK_OK)
+            continue;
+        if (status != CASK_NOTFOUND || looks++ == ASIDE_LOOKS_MAX || !others_have_aside(shard))
             return;
-        status = flush_any(shard);
+        nanosleep(&pause, NULL);
+        flushes = 0;
     }
 }
 
