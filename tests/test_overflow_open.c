@@ -60,6 +60,40 @@ static void test_an_open_may_flush_any_number_of_times(void **state)
     rig_stop(rig);
 }
 
+/* Keys whose entries all belong to the end of the table. */
+static void put_crowd(struct rig *rig, unsigned count, char keys[][16])
+{
+    for (unsigned i = 0, number = 0; i < count; number++) {
+        snprintf(keys[i], 16, "k%u", number);
+        if (~hash_tag(op_of(rig, keys[i], "").hash, rig->env.shard_bits) < UINT32_MAX / 2048)
+            assert_ok(rig_put(rig, keys[i++], "value"));
+    }
+}
+
+/* A table that has room elsewhere, but not there, and may not grow: that is no reason not to
+ * open. */
+static void test_an_open_copes_with_a_crowd(void **state)
+{
+    static char keys[600][16];
+
+    (void)state;
+    for (unsigned crash = 0; crash < 2; crash++) {
+        struct rig *rig = start(unit_modes[0]);
+
+        put_crowd(rig, COUNT_OF(keys), keys);
+        if (crash > 0)
+            rig_abandon(rig);
+        else
+            rig_close(rig);
+        rig->env.budget.limit_bytes = (uint64_t)1 << 20;
+        rig->env.budget.reserve_bytes = rig->env.budget.limit_bytes - 8192;
+        rig_open(rig);
+        for (unsigned i = 0; i < COUNT_OF(keys); i++)
+            assert_value(rig, keys[i], "value");
+        rig_stop(rig);
+    }
+}
+
 /* What was deleted stays so, though runs are merged before all segments are loaded. */
 static void test_runs_merged_while_loading_keep_tombstones(void **state)
 {
@@ -247,6 +281,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_open_may_flush_any_number_of_times),
+        cmocka_unit_test(test_an_open_copes_with_a_crowd),
         cmocka_unit_test(test_runs_merged_while_loading_keep_tombstones),
         cmocka_unit_test(test_the_end_of_an_open_gets_no_buffers),
         cmocka_unit_test(test_after_a_kill_only_what_the_runs_do_not_cover_is_read),

@@ -159,17 +159,24 @@ static int look_in_runs(struct shard *shard, struct segment *segment, const stru
     return status == CASK_EEXIST ? CASK_OK : status;
 }
 
-/* With the shard's share of the budget used up, what is loaded goes to disk first. */
-static int reserve(struct shard *shard)
+static int insert(struct shard *shard, const struct loading *entry)
 {
-    int status = keydir_reserve(index_keydir(&shard->index), 1);
+    struct keydir *keydir = index_keydir(&shard->index);
+    int status = keydir_reserve(keydir, 1);
 
-    if (status == CASK_ENOMEM && shard->env->spills) {
-        status = spill_while_loading(shard);
-        if (status == CASK_OK)
-            status = keydir_reserve(index_keydir(&shard->index), 1);
-    }
-    return status;
+    return status == CASK_OK ? keydir_insert(keydir, entry->tag, entry->location) : status;
+}
+
+/* With the shard's share of the budget used up, what is loaded goes to disk first; also where a
+ * table that may not grow has room elsewhere, but not where the entry has to go. */
+static int insert_or_spill(struct shard *shard, const struct loading *entry)
+{
+    int status = insert(shard, entry);
+
+    if (status != CASK_ENOMEM || !shard->env->spills)
+        return status;
+    status = spill_while_loading(shard);
+    return status == CASK_OK ? insert(shard, entry) : status;
 }
 
 static int load_entry(struct loader *loader, struct segment *segment, const struct loading *entry)
@@ -202,9 +209,7 @@ static int load_entry(struct loader *loader, struct segment *segment, const stru
     }
     if (status != CASK_NOTFOUND)
         return status;
-    status = reserve(shard);
-    if (status == CASK_OK)
-        status = keydir_insert(index_keydir(&shard->index), entry->tag, entry->location);
+    status = insert_or_spill(shard, entry);
     if (status == CASK_OK)
         shard->index.tombstones += entry->tombstone;
     return status;
