@@ -226,8 +226,8 @@ static int flush_any(struct shard *shard)
     return status;
 }
 
-/* Whether another merge has set memory aside: it gives back what it does not use, and its keydir can
- * be moved then. */
+/* Whether another merge has set memory aside: it gives back what it does not use, and its keydir
+ * can be moved then. */
 static bool others_have_aside(struct shard *shard)
 {
     uint64_t bytes = 0;
