@@ -41,7 +41,8 @@ static void make_sample(struct sample *sample, const struct format *format, uint
         size_t value_size = i % 7 == 0 ? 0 : next_random(&seed) % 250;
         bool text = i % 2 == 0 || !format->keeps_values;
         fill_random(bytes, key_size + value_size, text, &seed);
-        (void)snprintf((char *)bytes, 4, "%03d", i);
+        for (int digit = 2, rest = i; digit >= 0; digit--, rest /= 10)
+            bytes[digit] = (uint8_t)('0' + rest % 10);
         bytes[3] = '-';
         sample->records[i].key = (struct cask_slice){bytes, key_size};
         sample->records[i].value = (struct cask_slice){bytes + key_size,
