@@ -388,6 +388,17 @@ static void flush_with_one_staged(struct rig *rig, char key[16])
     assert_ok(spill_flush(shard, false));
 }
 
+static unsigned entries_in_runs(struct rig *rig, const char *key)
+{
+    struct index_lower lower = index_lower(&only(rig)->index);
+    uint64_t location;
+    unsigned found;
+
+    assert_ok(index_find_lower(&lower, 1, hash_tag(op_of(rig, key, "").hash, rig->env.shard_bits),
+                               &location, 1, &found, NULL));
+    return found;
+}
+
 /* What finds no room in the keydir that is flushed stays staged, with all that is behind it in the
  * log: an open must read it, and finds it in one tier. */
 static void test_what_stays_staged_is_not_called_covered(void **state)
@@ -401,6 +412,8 @@ static void test_what_stays_staged_is_not_called_covered(void **state)
     (void)state;
     flush_with_one_staged(rig, staged);
     assert_int_equal(keydir_count(index_keydir(&shard->index)) + index_staged(&shard->index), 3);
+    assert_int_equal(entries_in_runs(rig, "before"), 1);
+    assert_int_equal(entries_in_runs(rig, "behind"), 0);
     assert_value(rig, "behind", "value");
     drain_all(rig);
     live_bytes = shard->counts.live_bytes;
