@@ -329,8 +329,8 @@ static int tell_end(const struct overflow *overflow, enum phase_end end, const c
         return 0;
     }
     if (end == PHASE_KILLED) {
-        fprintf(stderr, "caskade-bench: %s: %s was killed: too slow%s\n", engine->name, what,
-                overflow->cgroup != NULL ? ", or too little memory in its control group?" : "");
+        fprintf(stderr, "caskade-bench: %s: %s was killed: its time or its memory was up%s\n",
+                engine->name, what, overflow->cgroup != NULL ? ", which its group limits" : "");
     }
     return -1;
 }
