@@ -288,8 +288,11 @@ CASK_API void cask_batch_destroy(struct cask_batch *batch);
 /* Applies the batch, in all its shards or in none, also through kill -9 and power loss; the batch
  * keeps its contents. Other threads may see its keys appear one after another while the call runs.
  * An empty batch is CASK_OK. In one shard a batch may take at most 256 MiB, or the segment_bytes of
- * the store's creation if those are more (CASK_ETOOBIG); statuses
- * otherwise as cask_put(). A delete of an absent key in a batch is not an error. */
+ * the store's creation if those are more (CASK_ETOOBIG); statuses otherwise as cask_put(), with one
+ * more exception: CASK_ENOMEM, where the system refuses memory for the index after the batch was
+ * written, leaves it to the next open, which finds all of it. Until then some of its keys have the
+ * values that they had, and the shards concerned take no more writes. A delete of an absent key in
+ * a batch is not an error. */
 CASK_API CASK_CHECKED int cask_write(struct cask_db *db, struct cask_batch *batch);
 
 /* Walks all keys, in no particular order. */

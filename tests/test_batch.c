@@ -6,6 +6,7 @@
 #include "unit_store.h"
 
 #include "log/record.h"
+#include "store/store.h"
 
 static struct cask_batch *batch_of(struct store *store)
 {
@@ -452,6 +453,36 @@ static void test_a_batch_that_fails_in_one_shard_is_undone_in_all(void **state)
     }
 }
 
+/* The system refuses memory where the entries of a batch that is written belong. */
+static void test_a_batch_that_cannot_be_indexed_says_so_and_is_there_after_reopening(void **state)
+{
+    static char keys[600][16];
+    struct store *store = store_begin(1);
+    struct cask_batch *batch = batch_of(store);
+    struct shard *shard = &store->db->shards[0];
+    struct keydir *keydir = index_keydir(&shard->index);
+    size_t reserved = keydir->reserved_bytes;
+
+    (void)state;
+    crowd_of(store->db->env.hash_seed, store->db->env.shard_bits, COUNT_OF(keys), keys);
+    for (unsigned i = 0; i < COUNT_OF(keys); i++)
+        add(batch, keys[i], "value");
+    pthread_mutex_lock(&shard->lock);
+    assert_ok(keydir_reserve(keydir, COUNT_OF(keys) + INDEX_STAGE));
+    keydir->reserved_bytes = (size_t)keydir->committed_bytes;
+    pthread_mutex_unlock(&shard->lock);
+    assert_int_equal(cask_write(store->db, batch), CASK_ENOMEM);
+    assert_int_equal(cask_write(store->db, batch), CASK_ENOMEM);
+    assert_int_equal(cask_put(store->db, slice_of("key"), slice_of("value")), CASK_ENOMEM);
+    cask_batch_destroy(batch);
+    keydir->reserved_bytes = reserved;
+    assert_int_equal(cask_close(store->db), CASK_EIO); /* no sync that the shard would vouch for */
+    store_up(store);
+    for (unsigned i = 0; i < COUNT_OF(keys); i++)
+        check_value(store->db, keys[i], "value");
+    store_end(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -470,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_settled_batches_stay_when_another_shard_is_damaged),
         cmocka_unit_test(test_batch_numbers_go_on_after_every_kind_of_end),
         cmocka_unit_test(test_a_batch_that_fails_in_one_shard_is_undone_in_all),
+        cmocka_unit_test(test_a_batch_that_cannot_be_indexed_says_so_and_is_there_after_reopening),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,16 +60,6 @@ static void test_an_open_may_flush_any_number_of_times(void **state)
     rig_stop(rig);
 }
 
-/* Keys whose entries all belong to the end of the table. */
-static void put_crowd(struct rig *rig, unsigned count, char keys[][16])
-{
-    for (unsigned i = 0, number = 0; i < count; number++) {
-        snprintf(keys[i], 16, "k%u", number);
-        if (~hash_tag(op_of(rig, keys[i], "").hash, rig->env.shard_bits) < UINT32_MAX / 2048)
-            assert_ok(rig_put(rig, keys[i++], "value"));
-    }
-}
-
 /* A table that has room elsewhere, but not there, and may not grow: that is no reason not to
  * open. */
 static void test_an_open_copes_with_a_crowd(void **state)
@@ -80,7 +70,9 @@ static void test_an_open_copes_with_a_crowd(void **state)
     for (unsigned crash = 0; crash < 2; crash++) {
         struct rig *rig = start(unit_modes[0]);
 
-        put_crowd(rig, COUNT_OF(keys), keys);
+        crowd_of(rig->env.hash_seed, rig->env.shard_bits, COUNT_OF(keys), keys);
+        for (unsigned i = 0; i < COUNT_OF(keys); i++)
+            assert_ok(rig_put(rig, keys[i], "value"));
         if (crash > 0)
             rig_abandon(rig);
         else

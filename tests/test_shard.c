@@ -465,6 +465,63 @@ static void test_a_segment_stays_under_a_reader_who_found_it_in_the_table(void *
     }
 }
 
+#define CROWD 600u
+
+/* Writes the keys as a batch, for which the index gets no more memory than it has when the batch is
+ * ready: because of the budget, or because the system refuses it. */
+static int write_crowd(struct rig *rig, char keys[][16], bool refused)
+{
+    struct shard *shard = only(rig);
+    struct keydir *keydir = index_keydir(&shard->index);
+    size_t reserved = keydir->reserved_bytes;
+    uint64_t reserve = rig->env.budget.reserve_bytes;
+    struct shard_op ops[CROWD];
+    uint32_t order[CROWD];
+    uint64_t offsets[CROWD];
+    struct batch_end end = {0};
+    int status;
+
+    for (uint32_t i = 0; i < CROWD; i++) {
+        ops[i] = op_of(rig, keys[i], "value");
+        order[i] = i;
+    }
+    assert_ok(shard_batch_room(shard, CROWD * 64));
+    pthread_mutex_lock(&shard->lock);
+    assert_ok(shard_batch_ready(shard, CROWD * 64, CROWD));
+    rig->env.budget.reserve_bytes = rig->env.budget.limit_bytes;
+    if (refused)
+        keydir->reserved_bytes = (size_t)keydir->committed_bytes;
+    assert_ok(shard_batch_append(shard, ops, order, CROWD, &end, offsets));
+    status = shard_batch_publish(shard, ops, order, CROWD, offsets, &end);
+    keydir->reserved_bytes = reserved;
+    rig->env.budget.reserve_bytes = reserve;
+    pthread_mutex_unlock(&shard->lock);
+    return status;
+}
+
+/* A table with room for so many entries may have none at the place where they belong. */
+static void test_a_batch_that_is_written_gets_the_memory_its_entries_need(void **state)
+{
+    static char keys[CROWD][16];
+
+    (void)state;
+    for (unsigned refused = 0; refused < 2; refused++) {
+        struct rig *rig = rig_start(1, unit_modes[0]);
+
+        crowd_of(rig->env.hash_seed, rig->env.shard_bits, CROWD, keys);
+        if (refused) {
+            assert_int_equal(write_crowd(rig, keys, true), CASK_ENOMEM);
+            assert_int_equal(rig_put(rig, "key", "value"), CASK_ENOMEM);
+            rig_crash(rig);
+        } else {
+            assert_ok(write_crowd(rig, keys, false));
+        }
+        for (unsigned i = 0; i < CROWD; i++)
+            assert_value(rig, keys[i], "value");
+        rig_stop(rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_what_expires_on_the_way_to_the_lock_is_not_there),
         cmocka_unit_test(test_a_refused_conditional_put_writes_nothing),
         cmocka_unit_test(test_a_segment_stays_under_a_reader_who_found_it_in_the_table),
+        cmocka_unit_test(test_a_batch_that_is_written_gets_the_memory_its_entries_need),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

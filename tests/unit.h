@@ -13,6 +13,7 @@
 
 #include "support.h"
 
+#include "base/hash.h"
 #include "io/io.h"
 #include "log/segment.h"
 
@@ -82,6 +83,19 @@ static inline uint8_t *unit_bytes(size_t size, uint64_t seed)
         memcpy(bytes + i, &word, 8);
     }
     return bytes;
+}
+
+/* Keys whose entries all belong to the end of a keydir's table. */
+static inline void crowd_of(uint64_t hash_seed, unsigned shard_bits, unsigned count,
+                            char keys[][16])
+{
+    for (unsigned i = 0, number = 0; i < count; number++) {
+        uint64_t hash;
+
+        snprintf(keys[i], sizeof keys[i], "k%u", number);
+        hash = hash_key(keys[i], strlen(keys[i]), hash_seed);
+        i += ~hash_tag(hash, shard_bits) < UINT32_MAX / 2048;
+    }
 }
 
 #endif

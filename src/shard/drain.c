@@ -143,28 +143,47 @@ static int settle_staged(struct shard *shard, uint32_t *ret_settled)
 }
 
 /* What does not find room stays staged: the end of the log, of which the keydir has nothing. */
+static int empty_stage(struct shard *shard)
+{
+    uint32_t settled = 0;
+    int status = settle_staged(shard, &settled);
+
+    if (status == CASK_OK)
+        index_clear_stage(&shard->index);
+    else if (settled > 0)
+        index_unstage(&shard->index, settled);
+    return status;
+}
+
 int shard_drain(struct shard *shard)
 {
     struct index *index = &shard->index;
     uint32_t staged = index_staged(index);
-    uint32_t settled = 0;
     int status = staged == 0 ? CASK_OK : keydir_reserve(index_keydir(index), staged);
 
     /* With the budget used up, what is staged replaces entries; the few that do not find the slots
      * that a full table still has. */
     if (status == CASK_ENOMEM && keydir_count(index_keydir(index)) > 0)
         status = CASK_OK;
-    if (status == CASK_OK) {
-        status = settle_staged(shard, &settled);
-        if (status == CASK_OK)
-            index_clear_stage(index);
-        else if (settled > 0)
-            index_unstage(index, settled);
-    }
+    if (status == CASK_OK)
+        status = empty_stage(shard);
     if (shard->counts.dead_bytes > shard->merge_above)
         shard_ask_for_work(shard, SHARD_WORK_MERGE);
     spill_look(shard->env);
     if (keydir_has_begun_growing(index_keydir(index)))
         shard_ask_for_work(shard, SHARD_WORK_POPULATE);
+    return status;
+}
+
+int shard_drain_written(struct shard *shard)
+{
+    struct keydir *keydir = index_keydir(&shard->index);
+    int status = shard_drain(shard);
+
+    if (status == CASK_ENOMEM) {
+        keydir->overdraws = true;
+        status = empty_stage(shard);
+        keydir->overdraws = false;
+    }
     return status;
 }

@@ -610,7 +610,7 @@ static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t 
     int status = CASK_OK;
 
     if (op->type == RECORD_DELETE || index_staged(&shard->index) == INDEX_STAGE)
-        status = shard_drain(shard);
+        status = shard_drain_written(shard);
     if (status != CASK_OK) {
         shard_fail(shard, status, "indexing a batch");
     } else if (op->type == RECORD_DELETE) {
@@ -621,8 +621,8 @@ static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t 
     }
 }
 
-void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
-                         uint32_t count, const uint64_t *offsets, const struct batch_end *end)
+int shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
+                        uint32_t count, const uint64_t *offsets, const struct batch_end *end)
 {
     struct segment *active = shard->active;
     uint64_t bytes = segment_tail(active) - offsets[0];
@@ -647,4 +647,5 @@ void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const 
     }
     shard_count_dead(shard, active, end_bytes);
     look_ahead(shard);
+    return atomic_load(&shard->failed);
 }

@@ -196,18 +196,24 @@ CHECKED int shard_delete(struct shard *shard, const struct shard_op *op, uint64_
 
 /* The parts of a batch in one shard. First room in the log, without the lock. Then, with the locks
  * of all its shards held until the end: ready (CASK_EBUSY if the room has gone meanwhile: let go of
- * the locks and start again), append, and publish or undo. */
+ * the locks and start again), append, and publish or undo. A publish fails only with its shard: the
+ * part is in the log then, but not, or not all of it, in the index. */
 CHECKED int shard_batch_room(struct shard *shard, uint64_t bytes);
 CHECKED int shard_batch_ready(struct shard *shard, uint64_t bytes, uint64_t count);
 CHECKED int shard_batch_append(struct shard *shard, const struct shard_op *ops,
                                const uint32_t *order, uint32_t count, struct batch_end *end,
                                uint64_t *ret_offsets);
 void shard_batch_undo(struct shard *shard, uint64_t tail);
-void shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
-                         uint32_t count, const uint64_t *offsets, const struct batch_end *end);
+CHECKED int shard_batch_publish(struct shard *shard, const struct shard_op *ops,
+                                const uint32_t *order, uint32_t count, const uint64_t *offsets,
+                                const struct batch_end *end);
 
 /* Empties the stage of the index (drain.c). Under the lock. */
 CHECKED int shard_drain(struct shard *shard);
+
+/* The same for entries whose records are in the log already, as those of a batch: for the room that
+ * was made for them, yet not just where they belong, the budget is overdrawn. */
+CHECKED int shard_drain_written(struct shard *shard);
 
 /* Counts a record that gave way to a newer one of its key. A tombstone was dead from the
  * beginning. Under the lock. */

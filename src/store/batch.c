@@ -239,19 +239,25 @@ static int append_all(struct cask_batch *batch, struct batch_end *end)
     return status;
 }
 
-static void publish_all(struct cask_batch *batch, const struct batch_end *end)
+/* All parts are in the log: where one cannot be indexed, the others are nevertheless. */
+static int publish_all(struct cask_batch *batch, const struct batch_end *end)
 {
+    int status = CASK_OK;
+
     for (uint32_t i = 0; i < batch->part_count; i++) {
         struct batch_part *part = &batch->parts[i];
+        int outcome = shard_batch_publish(shard_of(batch, i), batch->ops,
+                                          batch->order + part->first, part->count,
+                                          batch->offsets + part->first, end);
 
-        shard_batch_publish(shard_of(batch, i), batch->ops, batch->order + part->first, part->count,
-                            batch->offsets + part->first, end);
+        status = status_first(status, outcome);
     }
     for (uint32_t i = 0; i < batch->part_count; i++)
         for (uint32_t j = 0; j < batch->part_count; j++)
             if (i != j)
                 shard_of(batch, i)->depends_on[shard_of(batch, j)->number] = shard_of(batch, j)
                                                                                  ->position;
+    return status;
 }
 
 /* Which shards take part, and how much the end will add to each part. */
@@ -303,7 +309,7 @@ int batch_write(struct cask_batch *batch)
         end.number = atomic_fetch_add(&db->env.batch_number, 1) + 1;
     status = append_all(batch, &end);
     if (status == CASK_OK) {
-        publish_all(batch, &end);
+        status = publish_all(batch, &end);
         position = shard_of(batch, 0)->position;
     }
     unlock_all(batch);
