@@ -264,6 +264,54 @@ static void test_a_full_disk_can_be_closed_and_opened(void **state)
     }
 }
 
+static void expect_none_lost(struct cask_db *db, const char *when)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        int status = put(db, i);
+
+        assert_true(status == CASK_OK || status == CASK_ENOSPC);
+    }
+    expect_all(db, when);
+}
+
+/* Killed while the disk is full, and again when it was opened with nothing free at all: opening
+ * needs no room. */
+static void kill_while_full(const struct kind *kind)
+{
+    struct cask_db *db;
+
+    simdisk_set_full_refuses_files(kind->refuses_files);
+    simdisk_set_capacity(128 << 10);
+    db = open_kind(kind);
+    (void)fill(db, 0);
+    for (unsigned kill = 0; kill < 4; kill++) {
+        struct simimage *killed = simdisk_snapshot();
+        int status = cask_close(db);
+
+        assert_true(status == CASK_OK || status == CASK_ENOSPC);
+        simdisk_set_capacity(0);
+        simdisk_load(killed, SIMDISK_SAME_BOOT);
+        simimage_release(killed);
+        simdisk_set_capacity(kill < 3 ? simdisk_used_bytes() : 0);
+        db = open_kind(kind);
+        expect_all(db, kind->name);
+        expect_none_lost(db, kind->name);
+    }
+    expect_clean(db, kind->name);
+    assert_int_equal(cask_close(db), CASK_OK);
+    db = open_kind(kind);
+    expect_clean(db, kind->name);
+    assert_int_equal(cask_close(db), CASK_OK);
+}
+
+static void test_a_full_disk_is_opened_after_a_kill(void **state)
+{
+    for (size_t i = 0; i < KINDS; i++) {
+        start(state);
+        kill_while_full(&kinds[i]);
+    }
+}
+
 static unsigned none_deleted;
 
 static void delete_while_full(const struct kind *kind)
@@ -409,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_full_disk_is_survived_without_reopening),
         TEST(test_a_full_disk_can_be_closed_and_opened),
+        TEST(test_a_full_disk_is_opened_after_a_kill),
         TEST(test_deletes_go_on_for_a_while_on_a_full_disk),
         TEST(test_running_out_of_inodes_is_a_full_disk),
         TEST(test_a_store_is_not_half_made_on_a_full_disk),
