@@ -508,12 +508,62 @@ static void test_a_run_that_no_manifest_names_stays_while_it_is_read(void **stat
     rig_stop(rig);
 }
 
-/* ---- in turn --------------------------------------------------------------------------------- */
+/* ---- which runs are merged ------------------------------------------------------------------- */
 
 static uint32_t runs_of(struct shard *shard)
 {
     return index_lower(&shard->index).runs->count;
 }
+
+static void assert_plan(const uint64_t *counts, uint32_t fan_in, uint32_t first, uint32_t count)
+{
+    uint32_t planned_first;
+    uint32_t planned;
+    uint32_t given = 0;
+
+    while (counts[given] != 0)
+        given++;
+    spill_plan_runs(counts, given, fan_in, &planned_first, &planned);
+    assert_int_equal(planned, count);
+    assert_int_equal(planned_first, first);
+}
+
+/* Sizes, the newest first, up to a zero. */
+static void test_neighbours_of_about_one_size_are_merged(void **state)
+{
+    (void)state;
+    assert_plan((uint64_t[]){0}, 4, 0, 0);
+    assert_plan((uint64_t[]){7, 7, 7, 0}, 4, 0, 0);
+    assert_plan((uint64_t[]){7, 7, 7, 0}, 3, 0, 3);
+    assert_plan((uint64_t[]){900, 1100, 500, 1600, 0}, 4, 0, 4);
+    assert_plan((uint64_t[]){1100, 1000, 1200, 900, 4000, 0}, 4, 0, 4);
+    assert_plan((uint64_t[]){10, 100, 101, 99, 100, 400, 0}, 4, 1, 4);
+    assert_plan((uint64_t[]){10, 10, 100, 90, 80, 3, 1000, 0}, 4, 2, 4);
+    assert_plan((uint64_t[]){1, 3, 9, 27, 81, 243, 729, 0}, 3, 0, 0);
+    assert_plan(
+        (uint64_t[]){1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683, 59049, 177147, 531441, 0}, 3, 0,
+        12);
+}
+
+/* Shards that are filled alike do not merge their runs at the same time. */
+static void test_shards_merge_different_numbers_of_runs(void **state)
+{
+    static const uint32_t left[5][3] = {{1, 1, 1}, {2, 2, 2}, {3, 1, 3}, {1, 2, 4}, {2, 3, 1}};
+    struct rig *rig = rig_that_spills(4);
+
+    (void)state;
+    for (unsigned round = 0; round < 5; round++) {
+        put_keys(rig, round * 800, round * 800 + 800);
+        for (unsigned number = 0; number < 4; number++) {
+            assert_ok(spill_flush(&rig->shards[number], false));
+            assert_int_equal(runs_of(&rig->shards[number]), left[round][number % 3]);
+        }
+    }
+    assert_keys(rig, 0, 4000);
+    rig_stop(rig);
+}
+
+/* ---- in turn --------------------------------------------------------------------------------- */
 
 /* Four runs that ought to be one, while another shard has the turn; so many that they are merged
  * all the same; and what was put off, by the next. */
@@ -565,6 +615,8 @@ int main(void)
         cmocka_unit_test(test_what_stays_staged_is_not_called_covered),
         cmocka_unit_test(test_a_run_that_no_manifest_names_stays_while_it_is_read),
         cmocka_unit_test(test_runs_of_some_shards_at_a_time_are_merged),
+        cmocka_unit_test(test_neighbours_of_about_one_size_are_merged),
+        cmocka_unit_test(test_shards_merge_different_numbers_of_runs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

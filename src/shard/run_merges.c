@@ -6,6 +6,7 @@
 #include "shard/spill.h"
 #include "shard/turn.h"
 
+#define ALIKE_PERCENT 250u /* of the largest newer one of its group a run may have */
 #define FAN_IN 4u
 #define BUFFER_PART 64u /* of the budget, for one buffer at most */
 #define CURSORS_PART 4u /* of what is kept for buffers, for all that are read through */
@@ -15,20 +16,18 @@
 
 /* ---- which ----------------------------------------------------------------------------------- */
 
-static unsigned class_of(uint64_t count)
+/* Shards that are filled alike come to have runs alike: with one number for all they would merge
+ * them at the same time, after a long time of no merges. */
+static uint32_t fan_in_of(const struct shard *shard)
 {
-    unsigned class = 0;
+    static const uint32_t fan_ins[] = {FAN_IN, FAN_IN - 1, FAN_IN + 1};
 
-    while (count >= FAN_IN) {
-        count /= FAN_IN;
-        class ++;
-    }
-    return class;
+    return fan_ins[shard->number % (sizeof fan_ins / sizeof fan_ins[0])];
 }
 
-/* Neighbours whose sizes are within a class of each other, if there are enough; the newest first,
- * which are the smallest. With too many of them, all but the largest at the end. */
-void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t *ret_first,
+/* Neighbours of about one size, if there are enough; the newest first, which are the smallest. With
+ * too many of them, all but the largest at the end. */
+void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t fan_in, uint32_t *ret_first,
                      uint32_t *ret_count)
 {
     uint32_t first = 0;
@@ -37,11 +36,13 @@ void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t *ret_first
     *ret_count = 0;
     while (first < count) {
         uint32_t end = first + 1;
-        unsigned class = class_of(counts[first]);
+        uint64_t largest = counts[first];
 
-        while (end < count && class_of(counts[end]) <= class)
+        while (end < count && counts[end] * 100 <= largest * ALIKE_PERCENT) {
+            largest = max_u64(largest, counts[end]);
             end++;
-        if (end - first >= FAN_IN) {
+        }
+        if (end - first >= fan_in) {
             *ret_first = first;
             *ret_count = end - first;
             return;
@@ -373,7 +374,7 @@ int spill_merge_runs(struct shard *shard, bool into_one)
         for (uint32_t i = 0; i < count; i++)
             counts[i] = runs->runs[i]->count;
         if (!into_one)
-            spill_plan_runs(counts, count, &first, &count);
+            spill_plan_runs(counts, count, fan_in_of(shard), &first, &count);
         pthread_mutex_lock(&shard->lock);
         every_tag = into_one && (shard->index.lower_tombstones > 0 || shard->index.doubts);
         pthread_mutex_unlock(&shard->lock);
@@ -417,7 +418,7 @@ int spill_merge_loaded(struct shard *shard, uint32_t most)
     }
     if (loaded < 2 || (loaded <= most && runs->count < INDEX_RUNS_MAX))
         return CASK_OK;
-    spill_plan_runs(counts, loaded, &first, &count);
+    spill_plan_runs(counts, loaded, fan_in_of(shard), &first, &count);
     if (count == 0 || most == 1) {
         first = 0;
         count = loaded;

@@ -46,9 +46,9 @@ CHECKED int spill_merge_runs_in_turn(struct shard *shard);
  * the next open may need them. */
 CHECKED int spill_merge_loaded(struct shard *shard, uint32_t most);
 
-/* Pure: which runs to merge, given their entries, newest first: *ret_count from *ret_first on; none
- * with 0. */
-void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t *ret_first,
+/* Pure: which runs to merge, given their entries, newest first: *ret_count from *ret_first on, at
+ * least fan_in, or none with 0. */
+void spill_plan_runs(const uint64_t *counts, uint32_t count, uint32_t fan_in, uint32_t *ret_first,
                      uint32_t *ret_count);
 
 #endif
