@@ -88,12 +88,14 @@ static int advance(struct check *check, uint64_t bytes)
 
 /* ---- what there is to check ------------------------------------------------------------------ */
 
+/* Not while a next segment is prepared, which is closed again where its manifest fails. */
 static int note_targets(struct check *check)
 {
     struct shard *shard = check->shard;
     struct segment *segment;
     int status;
 
+    pthread_mutex_lock(&shard->manifest_lock);
     pthread_mutex_lock(&shard->lock);
     status = shard_drain(shard);
     if (status == CASK_ENOMEM) /* look-ups find what stays staged */
@@ -107,6 +109,7 @@ static int note_targets(struct check *check)
             segment, segment->id, segment_tail(segment), segment->in_manifest_sealed};
     }
     pthread_mutex_unlock(&shard->lock);
+    pthread_mutex_unlock(&shard->manifest_lock);
     return check->targets ? status : CASK_ENOMEM;
 }
 
