@@ -605,7 +605,7 @@ void shard_batch_undo(struct shard *shard, uint64_t tail)
 }
 
 /* Puts are staged, deletes settled at once; the stage is emptied before it overflows. */
-static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t offset)
+static int publish_op(struct shard *shard, const struct shard_op *op, uint64_t offset)
 {
     int status = CASK_OK;
 
@@ -619,6 +619,7 @@ static void publish_op(struct shard *shard, const struct shard_op *op, uint64_t 
     } else {
         index_stage(&shard->index, tag_of(shard, op->hash), location_in_active(shard, offset));
     }
+    return status;
 }
 
 int shard_batch_publish(struct shard *shard, const struct shard_op *ops, const uint32_t *order,
@@ -627,6 +628,7 @@ int shard_batch_publish(struct shard *shard, const struct shard_op *ops, const u
     struct segment *active = shard->active;
     uint64_t bytes = segment_tail(active) - offsets[0];
     uint64_t end_bytes = bytes;
+    int status = CASK_OK;
 
     shard->next_sequence += count + 1;
     shard->position += bytes;
@@ -643,9 +645,9 @@ int shard_batch_publish(struct shard *shard, const struct shard_op *ops, const u
         segment_counts_note(&active->counts, shard->next_sequence - count - 1 + i,
                             record_expiry_counted(op->type, op->expires_at_ms));
         end_bytes -= record_stored_size(op->key.size, op->value.size, op->expires_at_ms != 0);
-        publish_op(shard, op, offsets[i]);
+        status = status_first(status, publish_op(shard, op, offsets[i]));
     }
     shard_count_dead(shard, active, end_bytes);
     look_ahead(shard);
-    return atomic_load(&shard->failed);
+    return status;
 }
