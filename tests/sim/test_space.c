@@ -185,10 +185,37 @@ static unsigned fill(struct cask_db *db, unsigned from)
     return done;
 }
 
+/* What is sealed or merged meanwhile may make some room. */
+static void put_what_fits(struct cask_db *db)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        int status = put(db, i);
+
+        assert_true(status == CASK_OK || status == CASK_ENOSPC);
+    }
+}
+
 static void expect_clean(struct cask_db *db, const char *when)
 {
     expect_all(db, when);
     assert_int_equal(cask_verify(db, NULL, NULL), CASK_OK);
+}
+
+/* Closes the store; what the next open finds is clean. */
+static void expect_clean_again(struct cask_db *db, const struct kind *kind)
+{
+    assert_int_equal(cask_close(db), CASK_OK);
+    db = open_kind(kind);
+    expect_clean(db, kind->name);
+    assert_int_equal(cask_close(db), CASK_OK);
+}
+
+static void with_each_kind(void **state, void (*run)(const struct kind *kind))
+{
+    for (size_t i = 0; i < KINDS; i++) {
+        start(state);
+        run(&kinds[i]);
+    }
 }
 
 static void fill_and_free(const struct kind *kind)
@@ -201,11 +228,7 @@ static void fill_and_free(const struct kind *kind)
     db = open_kind(kind);
     fitted = fill(db, 0);
     assert_true(fitted > 50);
-    for (unsigned i = 0; i < 20; i++) { /* what is sealed or merged meanwhile may make some room */
-        int status = put(db, i);
-
-        assert_true(status == CASK_OK || status == CASK_ENOSPC);
-    }
+    put_what_fits(db);
     refuse_conditional_puts(db);
     expect_all(db, kind->name);
     simdisk_set_capacity(256 << 10);
@@ -216,18 +239,12 @@ static void fill_and_free(const struct kind *kind)
     expect_clean(db, kind->name);
     (void)fill(db, 20);
     simdisk_set_capacity(0);
-    assert_int_equal(cask_close(db), CASK_OK);
-    db = open_kind(kind);
-    expect_clean(db, kind->name);
-    assert_int_equal(cask_close(db), CASK_OK);
+    expect_clean_again(db, kind);
 }
 
 static void test_a_full_disk_is_survived_without_reopening(void **state)
 {
-    for (size_t i = 0; i < KINDS; i++) {
-        start(state);
-        fill_and_free(&kinds[i]);
-    }
+    with_each_kind(state, fill_and_free);
 }
 
 /* Closed and opened while full; what could not be written then is written later. */
@@ -250,28 +267,12 @@ static void close_while_full(const struct kind *kind)
     db = open_kind(kind);
     expect_clean(db, kind->name);
     assert_int_equal(put(db, 3), CASK_OK);
-    assert_int_equal(cask_close(db), CASK_OK);
-    db = open_kind(kind);
-    expect_clean(db, kind->name);
-    assert_int_equal(cask_close(db), CASK_OK);
+    expect_clean_again(db, kind);
 }
 
 static void test_a_full_disk_can_be_closed_and_opened(void **state)
 {
-    for (size_t i = 0; i < KINDS; i++) {
-        start(state);
-        close_while_full(&kinds[i]);
-    }
-}
-
-static void expect_none_lost(struct cask_db *db, const char *when)
-{
-    for (unsigned i = 0; i < 20; i++) {
-        int status = put(db, i);
-
-        assert_true(status == CASK_OK || status == CASK_ENOSPC);
-    }
-    expect_all(db, when);
+    with_each_kind(state, close_while_full);
 }
 
 /* Killed while the disk is full, and again when it was opened with nothing free at all: opening
@@ -295,21 +296,16 @@ static void kill_while_full(const struct kind *kind)
         simdisk_set_capacity(kill < 3 ? simdisk_used_bytes() : 0);
         db = open_kind(kind);
         expect_all(db, kind->name);
-        expect_none_lost(db, kind->name);
+        put_what_fits(db);
+        expect_all(db, kind->name);
     }
     expect_clean(db, kind->name);
-    assert_int_equal(cask_close(db), CASK_OK);
-    db = open_kind(kind);
-    expect_clean(db, kind->name);
-    assert_int_equal(cask_close(db), CASK_OK);
+    expect_clean_again(db, kind);
 }
 
 static void test_a_full_disk_is_opened_after_a_kill(void **state)
 {
-    for (size_t i = 0; i < KINDS; i++) {
-        start(state);
-        kill_while_full(&kinds[i]);
-    }
+    with_each_kind(state, kill_while_full);
 }
 
 static unsigned none_deleted;
@@ -333,18 +329,12 @@ static void delete_while_full(const struct kind *kind)
     none_deleted += deleted == 0;
     expect_clean(db, kind->name);
     simdisk_set_capacity(0);
-    assert_int_equal(cask_close(db), CASK_OK);
-    db = open_kind(kind);
-    expect_clean(db, kind->name);
-    assert_int_equal(cask_close(db), CASK_OK);
+    expect_clean_again(db, kind);
 }
 
 static void test_deletes_go_on_for_a_while_on_a_full_disk(void **state)
 {
-    for (size_t i = 0; i < KINDS; i++) {
-        start(state);
-        delete_while_full(&kinds[i]);
-    }
+    with_each_kind(state, delete_while_full);
     assert_int_equal(none_deleted, 0);
 }
 
